@@ -4,9 +4,6 @@ package subscriptions
 
 import "time"
 
-// ID names a subscription: "sub_" and 26 lower-case letters and digits.
-type ID string
-
 // State is what people asked for; an endpoint's health is not part of it.
 type State string
 
@@ -91,18 +88,18 @@ type Endpoint struct {
 type Auth struct {
 	Type         string   `json:"type"`
 	Username     string   `json:"username,omitempty"`
-	Password     Secret   `json:"password,omitempty"`
-	Token        Secret   `json:"token,omitempty"`
+	Password     Secret   `json:"password,omitzero"`
+	Token        Secret   `json:"token,omitzero"`
 	TokenURL     string   `json:"token_url,omitempty"`
 	ClientID     string   `json:"client_id,omitempty"`
-	ClientSecret Secret   `json:"client_secret,omitempty"`
+	ClientSecret Secret   `json:"client_secret,omitzero"`
 	Scopes       []string `json:"scopes,omitempty"`
 }
 
 // TLS is a client certificate and a private certificate authority, in PEM.
 type TLS struct {
 	ClientCertificate string `json:"client_certificate,omitempty"`
-	ClientKey         Secret `json:"client_key,omitempty"`
+	ClientKey         Secret `json:"client_key,omitzero"`
 	CA                string `json:"ca,omitempty"`
 }
 
