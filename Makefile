@@ -1,0 +1,57 @@
+# Needs Go, git and make. demo, test and bench install what else is missing
+# (.ci/setup), or say what to install.
+
+GO       ?= go
+RACE     ?= -race
+LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+
+.DEFAULT_GOAL := build
+
+## build: the binary, static, in bin/rowcall
+.PHONY: build
+build:
+	$(BUILD) -o bin/rowcall ./cmd/rowcall
+
+## demo: the main job in one command; ARGS='--deliveries 10' ends by itself
+.PHONY: demo
+demo:
+	@.ci/setup demo
+	@$(MAKE) --no-print-directory -s build
+	@exec bin/rowcall demo $(ARGS)
+
+## test: formatting, vet and every test with the race detector
+.PHONY: test
+test:
+	@RACE='$(RACE)' .ci/setup test
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }
+	$(GO) vet ./...
+	$(GO) test $(RACE) -timeout 9m ./...
+
+## lint: golangci-lint, with the import rules; the first run builds it, which takes minutes
+.PHONY: lint
+lint:
+	$(GO) run $(LINT) run ./...
+
+## bench: rowcall side by side with a bare POST loop and pg_recvlogical
+.PHONY: bench
+bench:
+	@.ci/setup demo
+	$(GO) run ./cmd/rowcall-bench $(ARGS)
+
+## image: a container image, rowcall:$(VERSION); needs docker or podman (DOCKER=podman)
+DOCKER ?= docker
+.PHONY: image
+image:
+	$(DOCKER) build --build-arg VERSION=$(VERSION) --tag rowcall:$(VERSION) .
+
+## clean: removes what the targets above made
+.PHONY: clean
+clean:
+	rm -rf bin .tools
+
+## help: this list
+.PHONY: help
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
