@@ -2,32 +2,47 @@ package dispatch
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rowcall/rowcall/store"
-	"github.com/rowcall/rowcall/subscriptions"
 )
 
-// Target is an endpoint made ready for sending: URL parsed, headers checked,
-// secrets decoded, once for all of its attempts.
-type Target struct{}
+// Bounds of what is read and kept of a response's body.
+const (
+	maxRead = 64 << 10
+	maxKept = 4 << 10
+)
 
-// NewTarget prepares a subscription's endpoint.
-func NewTarget(sub *subscriptions.Subscription) (*Target, error) { panic("unwritten") }
+// errTooLarge says that a success's body went past maxRead.
+var errTooLarge = errors.New("read response: the body is larger than 64 KiB")
 
-// Sender makes single HTTP attempts.
-type Sender struct{}
+// Sender makes single HTTP attempts. It is safe for concurrent use.
+type Sender struct {
+	rt        http.RoundTripper
+	userAgent []string
+}
 
 // NewSender sends through rt with the header User-Agent: rowcall/<version>.
-func NewSender(rt http.RoundTripper, version string) *Sender { panic("unwritten") }
+//
+// Headers and bodies of requests are used again once a response's body has been
+// read to its end: rt must not keep a request, or its Header, for longer.
+func NewSender(rt http.RoundTripper, version string) *Sender {
+	return &Sender{rt: rt, userAgent: []string{"rowcall/" + version}}
+}
 
 // Reply is what an attempt brought back. Exactly one of Status and Err says it.
 type Reply struct {
 	Status     int           // of the response; 0: none
-	Err        error         // why there is none, or why the response was not whole
+	Err        error         // why there is none, or why a 2xx was not whole
 	Header     http.Header   // of a failure's response
-	Body       []byte        // of a failure's response: at most 4 KiB
+	Body       []byte        // of a failure's response: at most 4 KiB, valid UTF-8 without NUL
 	RetryAfter time.Duration // of 429 and 503, clamped to 1 s–24 h; 0: none
 	At         time.Time     // when it started
 	Duration   time.Duration
@@ -36,6 +51,203 @@ type Reply struct {
 // Try makes one attempt (attempt 1 is the first): the payload is assembled,
 // signed and POSTed, and the response read to 64 KiB, all within the target's
 // timeout. It never retries and follows nothing.
+//
+// A 2xx counts only if its body comes to an end within these bounds; of any
+// other status the head says all there is to say, and its body is read for
+// people as far as it comes.
 func (s *Sender) Try(ctx context.Context, t *Target, e *store.Event, attempt int) Reply {
-	panic("unwritten")
+	at := time.Now()
+	ctx, cancel := context.WithDeadline(ctx, at.Add(t.timeout))
+	defer cancel()
+	env := t.envelope()
+	body := env.fill(s, e, at, attempt)
+	req := (&http.Request{
+		Method:        http.MethodPost,
+		URL:           t.url,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Host:          t.url.Host,
+		Header:        env.header,
+		Body:          body,
+		ContentLength: int64(len(body.rest)),
+	}).WithContext(ctx)
+
+	reply := Reply{At: at}
+	resp, err := s.rt.RoundTrip(req)
+	if err != nil {
+		reply.Err = err
+	} else {
+		reply.read(resp, at)
+		if reply.Err == nil && body.read.Load() {
+			t.envelopes.Put(env)
+		}
+	}
+	reply.Duration = time.Since(at)
+	return reply
 }
+
+// read takes from a response what is kept of it, and closes it: read to its
+// end, its connection is used again.
+func (r *Reply) read(resp *http.Response, now time.Time) {
+	defer resp.Body.Close()
+	r.Status = resp.StatusCode
+	if resp.StatusCode >= 200 && resp.StatusCode <= 299 {
+		if resp.Body == http.NoBody {
+			return
+		}
+		if err := discard(resp.Body); err != nil {
+			r.Status, r.Err = 0, err
+		}
+		return
+	}
+	r.Header = resp.Header
+	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
+		r.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), now)
+	}
+	if resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
+		return
+	}
+	kept := make([]byte, maxKept)
+	n, err := io.ReadFull(resp.Body, kept)
+	r.Body = cleanText(kept[:n])
+	if err == nil {
+		discard(resp.Body) // for the connection's sake alone
+	}
+}
+
+// discard reads body to its end, or fails past maxRead.
+func discard(body io.Reader) error {
+	n, err := io.CopyN(io.Discard, body, maxRead+1)
+	if n > maxRead {
+		return errTooLarge
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// cleanText makes a response's bytes fit to be stored and shown: valid UTF-8
+// without NUL, at most maxKept bytes. It may write to b.
+func cleanText(b []byte) []byte {
+	if utf8.Valid(b) && !strings.ContainsRune(string(b), 0) {
+		return b
+	}
+	text := strings.ReplaceAll(strings.ToValidUTF8(string(b), "\uFFFD"), "\x00", "\uFFFD")
+	if len(text) > maxKept {
+		cut := maxKept
+		for !utf8.RuneStart(text[cut]) {
+			cut--
+		}
+		text = text[:cut]
+	}
+	return []byte(text)
+}
+
+// Bounds of Retry-After.
+const (
+	minRetryAfter = time.Second
+	maxRetryAfter = 24 * time.Hour
+)
+
+// retryAfter reads the header in either form, seconds or a date, and clamps it;
+// 0 for none and for junk.
+func retryAfter(value string, now time.Time) time.Duration {
+	value = strings.TrimSpace(value)
+	if value == "" {
+		return 0
+	}
+	var wait time.Duration
+	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		// Past int64 the parsed value is its bound, which keeps the sign.
+		wait = time.Duration(min(max(seconds, 0), int64(maxRetryAfter/time.Second))) * time.Second
+	} else if date, err := http.ParseTime(value); err == nil {
+		wait = date.Sub(now)
+	} else {
+		return 0
+	}
+	return min(max(wait, minRetryAfter), maxRetryAfter)
+}
+
+// envelope is the part of a request that is used again for the next one to the
+// same target: header map, buffers, MACs.
+type envelope struct {
+	header    http.Header
+	id        []string // the values in header that differ from try to try
+	timestamp []string
+	signature []string
+	attempt   []string
+	agent     []string
+	signer    signer
+	content   []byte // what is signed: "<id>.<timestamp>.<body>"
+	text      []byte
+}
+
+func (t *Target) envelope() *envelope {
+	if env, ok := t.envelopes.Get().(*envelope); ok {
+		return env
+	}
+	values := make([]string, 4)
+	env := &envelope{
+		header:    make(http.Header, len(t.header)+5),
+		id:        values[0:1:1],
+		timestamp: values[1:2:2],
+		signature: values[2:3:3],
+		attempt:   values[3:4:4],
+		signer:    newSigner(t.keys),
+	}
+	for name, value := range t.header {
+		env.header[name] = value
+	}
+	env.header[headerID] = env.id
+	env.header[headerTimestamp] = env.timestamp
+	env.header[headerSignature] = env.signature
+	env.header["Rowcall-Attempt"] = env.attempt
+	return env
+}
+
+// fill makes the request of one try and returns its body.
+func (env *envelope) fill(s *Sender, e *store.Event, at time.Time, attempt int) *requestBody {
+	env.header["User-Agent"] = s.userAgent
+	content := appendWebhookID(env.content[:0], e)
+	idEnd := len(content)
+	content = append(content, '.')
+	content = strconv.AppendInt(content, at.Unix(), 10)
+	timeEnd := len(content)
+	content = append(content, '.')
+	bodyStart := len(content)
+	content = AppendCloudEvent(content, e)
+	env.content = content
+
+	// One string for all values: they live and die together.
+	env.text = append(env.text[:0], content[:timeEnd]...)
+	env.text = env.signer.appendTo(env.text, content)
+	values := string(env.text)
+	env.id[0] = values[:idEnd]
+	env.timestamp[0] = values[idEnd+1 : timeEnd]
+	env.signature[0] = values[timeEnd:]
+	env.attempt[0] = strconv.Itoa(attempt)
+	return &requestBody{rest: content[bodyStart:]}
+}
+
+// requestBody reads an envelope's bytes once. A transport may go on reading
+// after RoundTrip has returned; read says that it has come to the end, after
+// which it touches neither these bytes nor the header, which went before them.
+type requestBody struct {
+	rest []byte
+	read atomic.Bool
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	n := copy(p, b.rest)
+	b.rest = b.rest[n:]
+	if len(b.rest) > 0 {
+		return n, nil
+	}
+	b.rest = nil
+	b.read.Store(true)
+	return n, io.EOF
+}
+
+func (b *requestBody) Close() error { return nil }

@@ -1,0 +1,106 @@
+package dispatch
+
+import (
+	"net/netip"
+	"slices"
+
+	"code.dny.dev/ssrf"
+)
+
+// public knows which addresses belong to the public internet: the table of the
+// IANA registries, and what it lacks.
+var public = ssrf.New(ssrf.WithAnyPort(), ssrf.WithAnyNetwork(),
+	ssrf.WithDeniedV4Prefixes(prefixes(
+		"168.63.129.16/32", // Azure's platform address, public by its number only
+		"192.88.99.0/24",   // 6to4 relays
+	)...),
+	ssrf.WithDeniedV6Prefixes(prefixes(
+		"2001:20::/28", "2001:30::/28", // ORCHIDv2, drone identifiers
+		"3ffe::/16", "5f00::/16", // 6bone, segment routing
+		"2620:4f:8000::/48", // AS112
+	)...),
+)
+
+// never are addresses that no setting allows: nothing on them is a receiver of
+// webhooks, and what answers there hands out credentials or is ourselves.
+var never = prefixes(
+	"0.0.0.0/8", "::/128", // "this host": connects to ourselves
+	"169.254.0.0/16", "fe80::/10", // link-local: metadata of AWS, GCP, Azure, OCI, DO, Tencent
+	"224.0.0.0/4", "ff00::/8", "255.255.255.255/32", // multicast, broadcast
+	"168.63.129.16/32",                                       // Azure
+	"100.100.100.200/32",                                     // Alibaba
+	"192.0.0.192/32",                                         // OCI classic
+	"fd00:ec2::/32",                                          // AWS
+	"fd20:ce::254/128",                                       // GCP
+	"fd00:c1::a9fe:a9fe/128", "fd00:42::42/128", "fec0::/10", // OCI, Scaleway, old site-local
+)
+
+func prefixes(texts ...string) []netip.Prefix {
+	list := make([]netip.Prefix, len(texts))
+	for i, text := range texts {
+		list[i] = netip.MustParsePrefix(text)
+	}
+	return list
+}
+
+// neverAllowed reports the prefix of never that addr is in, itself or as the
+// IPv4 address that it carries through a translator.
+func neverAllowed(addr netip.Addr) (netip.Prefix, bool) {
+	for _, p := range never {
+		if p.Contains(addr) {
+			return p, true
+		}
+	}
+	if carried, ok := carriedIPv4(addr); ok {
+		for _, p := range never {
+			if p.Contains(carried) {
+				return p, true
+			}
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+var (
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")
+	nat64Local = netip.MustParsePrefix("64:ff9b:1::/48")
+	sixToFour  = netip.MustParsePrefix("2002::/16")
+	teredo     = netip.MustParsePrefix("2001::/32")
+	translated = netip.MustParsePrefix("::ffff:0:0:0/96")
+	compatible = netip.MustParsePrefix("::/96")
+)
+
+// carriedIPv4 returns the IPv4 address that packets to an IPv6 address end up
+// at: NAT64, 6to4, Teredo, IPv4-translated, IPv4-compatible.
+func carriedIPv4(addr netip.Addr) (netip.Addr, bool) {
+	if !addr.Is6() {
+		return netip.Addr{}, false
+	}
+	b := addr.As16()
+	at := func(i int) (netip.Addr, bool) { return netip.AddrFrom4([4]byte(b[i : i+4])), true }
+	switch {
+	case sixToFour.Contains(addr):
+		return at(2)
+	case teredo.Contains(addr):
+		for i := 12; i < 16; i++ {
+			b[i] = ^b[i]
+		}
+		return at(12)
+	case nat64.Contains(addr), nat64Local.Contains(addr), translated.Contains(addr), compatible.Contains(addr):
+		return at(12)
+	}
+	return netip.Addr{}, false
+}
+
+// ports of other protocols, which a POST could be made to speak to.
+var deniedPorts = []uint16{
+	22, 23, 25, 53, 110, 143, 389, 445, 465, 587, 993, 995, 1433, 1521, 2049, 2375, 2376, 2379, 2380, 3306, 3389,
+	5432, 5672, 6379, 9042, 9092, 9200, 11211, 27017,
+}
+
+// deniedPort reports whether only an entry with a port in the allow list opens
+// the port.
+func deniedPort(port uint16) bool {
+	_, found := slices.BinarySearch(deniedPorts, port)
+	return found || port == 0
+}

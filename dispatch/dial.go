@@ -1,0 +1,185 @@
+package dispatch
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Bounds of a connection's stages. They hold besides an attempt's deadline,
+// because net/http lets a dial go on when the attempt that asked for it is over.
+const (
+	resolveTimeout   = 3 * time.Second
+	dialTimeout      = 10 * time.Second
+	handshakeTimeout = 10 * time.Second
+)
+
+// Transport returns a transport for deliveries: no proxy, no redirects (the
+// caller uses RoundTrip), no transparent decompression, HTTP/1.1 and HTTP/2,
+// connections kept per endpoint.
+//
+// Its TLSClientConfig may be changed before first use (a private CA).
+func (g *Guard) Transport() *http.Transport {
+	t := &http.Transport{
+		DisableCompression:     true,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConns:           2048,
+		MaxIdleConnsPerHost:    1024,
+		IdleConnTimeout:        60 * time.Second, // an address that moved is found within this
+		MaxResponseHeaderBytes: 32 << 10,
+		TLSClientConfig: &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			ClientSessionCache: tls.NewLRUClientSessionCache(1024),
+		},
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: 15 * time.Second, // finds connections that died silently
+			PingTimeout:     10 * time.Second,
+		},
+	}
+	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		return g.dial(ctx, network, address, true)
+	}
+	t.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		return g.dialTLS(ctx, network, address, t.TLSClientConfig)
+	}
+	return t
+}
+
+// handshakeError marks every failure of a TLS handshake, since most of them
+// have no type of their own.
+type handshakeError struct{ err error }
+
+func (e *handshakeError) Error() string { return "TLS handshake: " + e.err.Error() }
+func (e *handshakeError) Unwrap() error { return e.err }
+
+// dialTLS connects and shakes hands. net/http finds in the *tls.Conn whether
+// HTTP/2 was agreed on.
+func (g *Guard) dialTLS(ctx context.Context, network, address string, base *tls.Config) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("split address: %w", err)
+	}
+	raw, err := g.dial(ctx, network, address, false)
+	if err != nil {
+		return nil, err
+	}
+	config := base.Clone()
+	if config.ServerName == "" {
+		config.ServerName = host
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, &handshakeError{err}
+	}
+	return conn, nil
+}
+
+// dial resolves the host of address, checks every answer, and connects to the
+// first that takes the connection. One denied answer blocks the attempt.
+func (g *Guard) dial(ctx context.Context, network, address string, plain bool) (net.Conn, error) {
+	host, portText, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("split address: %w", err)
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("read port: %w", err)
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	addrs, err := g.resolve(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	targets := make([]netip.AddrPort, len(addrs))
+	for i, addr := range addrs {
+		targets[i] = netip.AddrPortFrom(addr.Unmap(), uint16(port))
+		if err := g.permit(host, targets[i], plain); err != nil {
+			return nil, err
+		}
+	}
+	return g.connect(ctx, network, host, targets, plain)
+}
+
+// resolve returns the addresses of a host in the order in which to try them.
+func (g *Guard) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{addr}, nil
+	}
+	if isNumeric(host) {
+		return nil, blocked("%q is an address in another form", host)
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	open := g.dns
+	if open == nil {
+		open = new(net.Dialer).DialContext
+	}
+	var local error // a *net.DNSError keeps only the text of its cause
+	resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := open(ctx, network, address)
+		if err != nil && isLocal(err) {
+			local = err
+		}
+		return conn, err
+	}}
+	addrs, err := resolver.LookupNetIP(ctx, "ip", host)
+	if err != nil && local != nil {
+		return nil, fmt.Errorf("resolve: %w", local)
+	}
+	return addrs, err
+}
+
+// connect tries the targets one after the other, each with its share of the
+// time that is left.
+func (g *Guard) connect(ctx context.Context, network, host string, targets []netip.AddrPort, plain bool) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	dialer := net.Dialer{
+		FallbackDelay: -1,
+		KeepAlive:     30 * time.Second,
+		ControlContext: func(_ context.Context, network, address string, _ syscall.RawConn) error {
+			// Once more on the very address of the connect.
+			addr, err := netip.ParseAddrPort(address)
+			if err != nil || network != "tcp4" && network != "tcp6" {
+				return blocked("connect to %s %q", network, address)
+			}
+			return g.permit(host, addr, plain)
+		},
+	}
+	var first error
+	for i, target := range targets {
+		conn, err := func() (net.Conn, error) {
+			deadline, _ := ctx.Deadline()
+			share := time.Until(deadline) / time.Duration(len(targets)-i)
+			ctx, cancel := context.WithTimeout(ctx, share)
+			defer cancel()
+			return dialer.DialContext(ctx, network, target.String())
+		}()
+		if err == nil {
+			return conn, nil
+		}
+		// A machine without IPv6 fails on ::1 for a reason of its own; what the
+		// other addresses say is worth more.
+		if first == nil || isLocal(first) && !isLocal(err) {
+			first = err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if first == nil {
+		first = &net.DNSError{Err: "no addresses", Name: host, IsNotFound: true}
+	}
+	return nil, errors.Join(first)
+}
