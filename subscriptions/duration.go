@@ -21,7 +21,7 @@ const (
 // value.
 type Duration time.Duration
 
-var errDuration = errors.New(`duration must be written like "15s", "1h30m" or "30d"`)
+var errDuration = errors.New(`must be a duration such as "15s", "1h30m" or "30d"`)
 
 // ParseDuration reads Go's form, and "d" for 24 h ("1d12h"). Days are whole and
 // come first. Its error never holds the text.
@@ -43,7 +43,7 @@ func ParseDuration(s string) (Duration, error) {
 		return 0, errDuration
 	}
 	if days > math.MaxInt64/uint64(day) {
-		return 0, errors.New("duration is longer than 292 years")
+		return 0, errors.New("must be a duration of at most 292 years")
 	}
 	total := time.Duration(days) * day
 	if clock != "" {
@@ -56,7 +56,7 @@ func ParseDuration(s string) (Duration, error) {
 			return 0, errDuration
 		}
 		if d > math.MaxInt64-total {
-			return 0, errors.New("duration is longer than 292 years")
+			return 0, errors.New("must be a duration of at most 292 years")
 		}
 		total += d
 	}

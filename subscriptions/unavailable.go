@@ -1,0 +1,29 @@
+package subscriptions
+
+import "slices"
+
+const leaveOut = "leave it out"
+
+// unavailable are the members whose form is settled but whose behaviour this
+// version does not have. A Spec that uses one is refused: to accept it and not
+// do it would be worse. Lines leave this table as versions learn them.
+var unavailable = []struct {
+	field  string
+	remedy string
+	used   func(*Spec) bool
+}{
+	{"filter", leaveOut, func(s *Spec) bool { return s.Filter != nil }},
+	{"transform", leaveOut, func(s *Spec) bool { return s.Transform != nil }},
+	{"endpoint.auth", leaveOut, func(s *Spec) bool { return s.Endpoint.Auth != nil }},
+	{"endpoint.tls", leaveOut, func(s *Spec) bool { return s.Endpoint.TLS != nil }},
+	{"format", `use "cloudevents"`, func(s *Spec) bool { return s.Format != CloudEvents }},
+	{"ordering_key", leaveOut, func(s *Spec) bool { return s.OrderingKey != nil }},
+	{"compact", "use false", func(s *Spec) bool { return s.Compact }},
+	{"rate_limit", leaveOut, func(s *Spec) bool { return s.RateLimit != nil }},
+	{"batch.max_events", "use 1", func(s *Spec) bool { return s.Batch.MaxEvents != 1 }},
+	{"batch.max_wait", `use "0s"`, func(s *Spec) bool { return s.Batch.MaxWait != 0 }},
+	{"outage.probe", leaveOut, func(s *Spec) bool { return s.Outage.Probe != defaults().Outage.Probe }},
+	{"outage.hold_limit", leaveOut, func(s *Spec) bool { return s.Outage.HoldLimit != defaults().Outage.HoldLimit }},
+	{"window", leaveOut, func(s *Spec) bool { return s.Window != nil }},
+	{"signing", `use ["v1"]`, func(s *Spec) bool { return !slices.Equal(s.Signing, []string{SignHMAC}) }},
+}
