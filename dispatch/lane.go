@@ -1,0 +1,602 @@
+package dispatch
+
+import (
+	"container/heap"
+	"errors"
+	"iter"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/subscriptions"
+)
+
+const (
+	// windowEvents bounds what a lane has read and not ended; a full lane leaves
+	// the head reader and goes on by itself when half of it is free.
+	windowEvents = 2048
+	// windowBytes bounds the payloads among them.
+	windowBytes = 4 << 20
+	// maxUnsettled is how many outcomes a lane may owe the store: beyond it no
+	// attempt starts. It bounds what a crash sends twice.
+	maxUnsettled = 1000
+	// maxRows bounds the deliveries that a lane keeps in memory. Beyond it the
+	// lane reads no further until some have ended.
+	maxRows = 100_000
+	// stragglerAge is how long an attempt may hold back the cursor: after it
+	// the event becomes a row, and the cursor passes.
+	stragglerAge = time.Second
+	// firstLimit is the concurrency that a lane starts with.
+	firstLimit = 4
+	// maxErrorText bounds an error text in a row, in bytes.
+	maxErrorText = 1024
+)
+
+// lane serves one subscription: it keeps the events that are owed and not
+// ended, sends them with bounded concurrency, one at a time per key, and tells
+// the settler what became of them.
+type lane struct {
+	s      *session
+	id     store.LaneID
+	epoch  int64
+	sub    subscriptions.Subscription
+	target *Target
+
+	mu       sync.Mutex
+	order    order
+	window   deque                   // entries not held by a row, by offset: the cursor is the first
+	rows     map[store.Offset]*entry // entries held by a row
+	bytes    int64                   // payloads in window
+	ready    deque                   // entries whose turn it is
+	again    deque                   // the same, of rows: they go first
+	sleepers timers
+	timer    *time.Timer // fires when the first sleeper is due; nil: none set
+	alarm    time.Time   // when timer fires
+
+	inFlight  int
+	limit     float64   // concurrency by AIMD
+	cutAt     time.Time // when limit was last cut
+	holdUntil time.Time // no attempt starts before it
+	stopped   bool      // nothing starts any more
+	done      bool      // stopped, and all settled
+	held      bool      // paused, disabled, or without a usable endpoint
+
+	attached bool // the head reader feeds it
+	reading  bool // a reader of its own feeds it
+	pos      store.Offset
+	room     chan struct{}       // told when there is room again
+	skip     []store.OffsetRange // settled above the cursor, before this life
+
+	// What the settler has not yet saved.
+	marked         bool // the settler knows that there is something
+	unsettled      int
+	dirty          []*entry
+	gone           []store.Offset
+	applied        []int64
+	history        []store.Attempt
+	savedCursor    store.Offset
+	savedAhead     []store.OffsetRange
+	savedFollowing bool
+}
+
+func newLane(s *session, l store.Lane, target *Target) *lane {
+	ln := &lane{
+		s: s, id: l.ID, epoch: l.Epoch, sub: l.Subscription, target: target,
+		order: newOrder(), rows: make(map[store.Offset]*entry),
+		limit: firstLimit, pos: l.Cursor, skip: l.Ahead, room: make(chan struct{}, 1),
+		savedCursor: l.Cursor, savedAhead: l.Ahead, savedFollowing: l.Following,
+	}
+	return ln
+}
+
+// restore takes in the deliveries that an earlier life left.
+func (l *lane) restore(ds []store.Delivery) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range ds {
+		d := &ds[i]
+		e := l.entryOf(d)
+		if d.State == store.Dead {
+			e.state = lying
+		}
+		behind := l.order.add(e)
+		l.rows[e.offset] = e
+		switch {
+		case e.state == lying:
+		case e.waits > 0 || behind:
+			e.state = waiting
+		case e.due.IsZero():
+			l.makeReady(e)
+		default:
+			l.sleep(e)
+		}
+	}
+}
+
+// entryOf makes the entry of a delivery as it lies in the store.
+func (l *lane) entryOf(d *store.Delivery) *entry {
+	e := &entry{
+		offset: d.Offset, barrier: d.Barrier, tries: d.Attempts, due: d.DueAt, firstFailed: d.FirstFailedAt,
+		heldMS: d.HeldMS, reason: Reason(d.Reason), status: d.Status, errText: d.Error,
+		row: true, saved: true, heapIndex: -1,
+	}
+	if l.sub.Ordering != subscriptions.OrderNone && len(d.Keys) > 0 {
+		e.key = d.Keys[0]
+		if len(d.Keys) > 1 {
+			e.key2 = d.Keys[1]
+		}
+	}
+	return e
+}
+
+// full reports whether the lane takes no more events.
+func (l *lane) full() bool {
+	return l.stopped || l.window.len() >= windowEvents || l.bytes >= windowBytes ||
+		len(l.rows) >= maxRows || len(l.gone) >= maxRows
+}
+
+// take adds one event.
+func (l *lane) take(ev *store.Event) {
+	if l.settledBefore(ev.Offset) {
+		return
+	}
+	e := &entry{offset: ev.Offset, event: ev, heapIndex: -1}
+	if l.sub.Ordering != subscriptions.OrderNone {
+		e.key, e.key2 = ev.Key, ev.OldKey
+		if ev.Kind == store.KindTruncate {
+			e.barrier = ev.Table()
+		}
+	}
+	if l.order.add(e) {
+		// Behind an event that failed: it waits as a row, without payload.
+		l.toRow(e)
+		e.event = nil
+		return
+	}
+	e.bytes = int64(len(ev.Data))
+	l.window.push(e)
+	l.bytes += e.bytes
+	if e.waits == 0 {
+		l.makeReady(e)
+	}
+}
+
+// settledBefore reports whether an earlier life settled the event, or left a
+// delivery for it.
+func (l *lane) settledBefore(at store.Offset) bool {
+	if _, held := l.rows[at]; held {
+		return true
+	}
+	for len(l.skip) > 0 && l.skip[0].Past <= at {
+		l.skip = l.skip[1:]
+	}
+	return len(l.skip) > 0 && l.skip[0].From <= at
+}
+
+func (l *lane) makeReady(e *entry) {
+	e.state = ready
+	if e.queued {
+		return
+	}
+	e.queued = true
+	if e.row {
+		l.again.push(e)
+	} else {
+		l.ready.push(e)
+	}
+}
+
+// sleep lets e wait until it is due.
+func (l *lane) sleep(e *entry) {
+	e.state = sleeping
+	heap.Push(&l.sleepers, e)
+	l.setTimer()
+}
+
+// setTimer has the lane woken when its first sleeper is due. An idle lane has
+// no timer.
+func (l *lane) setTimer() {
+	if len(l.sleepers) == 0 || l.stopped || l.held {
+		return
+	}
+	due := l.sleepers[0].due
+	if l.timer != nil && !l.alarm.After(due) && l.alarm.After(time.Now()) {
+		return
+	}
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	l.alarm = due
+	l.timer = time.AfterFunc(time.Until(due), l.wake)
+}
+
+// wake moves the sleepers that are due to the ready ones and starts what can be
+// started.
+func (l *lane) wake() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	for len(l.sleepers) > 0 && !l.sleepers[0].due.After(now) {
+		e := heap.Pop(&l.sleepers).(*entry)
+		if e.waits > 0 {
+			e.state = waiting
+		} else {
+			l.makeReady(e)
+		}
+	}
+	l.setTimer()
+	l.pump()
+}
+
+// pump starts attempts while there are events whose turn it is, and slots.
+func (l *lane) pump() {
+	for l.mayStart() {
+		e := l.next()
+		if e == nil {
+			return
+		}
+		if !l.s.budget.take(l) {
+			l.putBack(e)
+			return
+		}
+		l.launch(e)
+		l.s.flights.Go(func() { l.fly(e) })
+	}
+}
+
+// mayStart reports whether one more attempt may start now.
+func (l *lane) mayStart() bool {
+	if l.stopped || l.held || l.inFlight >= int(l.limit) || l.unsettled >= maxUnsettled || l.ready.len()+l.again.len() == 0 {
+		return false
+	}
+	now := time.Now()
+	if now.Before(l.holdUntil) || !l.s.live(now) {
+		l.s.stall(l)
+		return false
+	}
+	return true
+}
+
+// next takes the entry to send from the ready ones; nil: there is none.
+func (l *lane) next() *entry {
+	for {
+		e := l.again.pop()
+		if e == nil {
+			e = l.ready.pop()
+		}
+		if e == nil {
+			return nil
+		}
+		e.queued = false
+		switch {
+		case e.state != ready:
+		case e.waits > 0:
+			e.state = waiting
+		case e.discarded:
+			l.end(e)
+		default:
+			return e
+		}
+	}
+}
+
+func (l *lane) putBack(e *entry) {
+	e.queued = true
+	if e.row {
+		l.again.pushFront(e)
+	} else {
+		l.ready.pushFront(e)
+	}
+}
+
+// launch marks e as being sent.
+func (l *lane) launch(e *entry) {
+	e.state = flying
+	e.started = time.Now()
+	l.inFlight++
+}
+
+// fly sends e, and then whatever else the lane has, until there is nothing left
+// to send or the slot is wanted elsewhere.
+func (l *lane) fly(e *entry) {
+	for e != nil {
+		ev, err := l.payload(e)
+		var reply Reply
+		if err == nil {
+			reply = l.s.sender.Try(l.s.flightCtx, l.target, ev, e.tries+1)
+		}
+		e = l.land(e, ev, reply, err)
+	}
+}
+
+// payload is the event to send: a row's is fetched.
+func (l *lane) payload(e *entry) (*store.Event, error) {
+	if e.event != nil {
+		return e.event, nil
+	}
+	return l.s.store.Event(l.s.flightCtx, e.offset)
+}
+
+// land records what became of an attempt and returns the entry that goes next
+// in its slot, or nil when the slot was given back.
+func (l *lane) land(e *entry, ev *store.Event, reply Reply, err error) *entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		l.fail(e, Verdict{Failed, ReasonUnknown, FaultEvent}, Reply{Err: errors.New("the payload is no longer in the log")}, false)
+	case err != nil:
+		l.postpone(e, time.Second)
+	default:
+		l.judge(e, ev, reply)
+	}
+	l.mark()
+	if l.inFlight > 1 && l.s.budget.wanted() {
+		return l.giveBack()
+	}
+	if !l.mayStartInSlot() {
+		return l.giveBack()
+	}
+	next := l.next()
+	if next == nil {
+		return l.giveBack()
+	}
+	l.inFlight--
+	l.launch(next)
+	l.pump() // what ended may have freed more than one
+	return next
+}
+
+// mayStartInSlot is mayStart for an attempt that takes over a slot.
+func (l *lane) mayStartInSlot() bool {
+	l.inFlight--
+	may := l.mayStart()
+	l.inFlight++
+	return may
+}
+
+// giveBack gives the slot back.
+func (l *lane) giveBack() *entry {
+	l.inFlight--
+	if l.inFlight == 0 && l.stopped {
+		l.mark()
+	}
+	l.s.budget.release(l)
+	return nil
+}
+
+// judge turns a reply into what it means for e.
+func (l *lane) judge(e *entry, ev *store.Event, reply Reply) {
+	if reply.Err != nil && l.s.flightCtx.Err() != nil {
+		l.postpone(e, 0) // cut off by our own stop: sent again by the next life
+		return
+	}
+	v := Judge(reply)
+	l.s.observe(l, ev, reply, v)
+	l.unsettled++
+	if v.Outcome != Delivered || l.s.config.historyOfAll() {
+		l.history = append(l.history, l.record(e, reply, v))
+	}
+	switch v.Fault {
+	case FaultNone:
+		l.raise()
+		l.end(e)
+	case FaultLocal:
+		l.holdUntil = time.Now().Add(localBackoff)
+		l.postpone(e, localBackoff)
+	default:
+		if v.Fault == FaultEndpoint {
+			l.cut()
+		}
+		switch v.Reason {
+		case ReasonGone:
+			l.postpone(e, 0)
+			l.holdUntil = time.Now().Add(time.Minute)
+			l.s.disable(l, "the endpoint answered 410 Gone; resume when it takes events again")
+		case ReasonBlocked:
+			// Asking again costs no traffic, and sees a changed name or setting.
+			l.postpone(e, time.Minute)
+			l.holdUntil = time.Now().Add(time.Minute)
+		default:
+			l.fail(e, v, reply, true)
+		}
+	}
+}
+
+// raise lets the lane send a little more at once while everything succeeds.
+func (l *lane) raise() {
+	if limit := float64(l.sub.MaxInFlight); l.limit < limit && l.inFlight >= int(l.limit) {
+		l.limit = min(limit, l.limit+1/l.limit)
+	}
+}
+
+// cut halves what is sent at once, at most once a second.
+func (l *lane) cut() {
+	if now := time.Now(); now.Sub(l.cutAt) > time.Second {
+		l.cutAt = now
+		l.limit = max(1, l.limit/2)
+	}
+}
+
+// end takes out an entry that needs nothing more.
+func (l *lane) end(e *entry) {
+	e.state = ended
+	if e.row {
+		delete(l.rows, e.offset)
+		if e.saved {
+			l.gone = append(l.gone, e.offset)
+		}
+	}
+	e.event = nil
+	for _, n := range l.order.end(e, nil) {
+		switch n.state {
+		case waiting:
+			l.makeReady(n)
+		case sleeping, ready, flying, lying, ended:
+		}
+	}
+	l.trim()
+}
+
+// fail records a failed try: e sleeps, or dies when its budget is used up.
+func (l *lane) fail(e *entry, v Verdict, reply Reply, may bool) {
+	now := time.Now()
+	e.tries++
+	if e.firstFailed.IsZero() {
+		e.firstFailed = now
+	}
+	e.reason, e.status, e.errText = v.Reason, reply.Status, errorText(reply.Err)
+	wait, ok := NextTry(l.sub.Retry, e.tries, now.Sub(e.firstFailed), rand.Float64())
+	l.toRow(e)
+	e.event = nil
+	if may && ok {
+		e.due = now.Add(wait)
+		l.sleep(e)
+		return
+	}
+	l.die(e)
+}
+
+// die makes e a dead letter: the store keeps it, the lane forgets it, unless it
+// holds its key.
+func (l *lane) die(e *entry) {
+	e.due = time.Time{}
+	e.state = lying
+	l.s.died(l, e)
+	if l.sub.OnDead == subscriptions.Block && e.key != "" {
+		return
+	}
+	freed := l.order.end(e, nil)
+	delete(l.rows, e.offset)
+	for _, n := range freed {
+		if n.state == waiting {
+			l.makeReady(n)
+		}
+	}
+}
+
+// postpone puts an entry back whose try says nothing about it.
+func (l *lane) postpone(e *entry, wait time.Duration) {
+	if wait == 0 {
+		e.state = ready
+		l.putBack(e)
+		return
+	}
+	e.due = time.Now().Add(wait)
+	l.sleep(e)
+}
+
+// toRow has e, and all that wait for it, held by rows: the cursor may pass them.
+func (l *lane) toRow(e *entry) {
+	if !e.dirty {
+		e.dirty = true
+		l.dirty = append(l.dirty, e)
+	}
+	l.mark()
+	if e.row {
+		return
+	}
+	e.row = true
+	l.rows[e.offset] = e
+	for _, n := range e.next {
+		if !n.row && n.state != ended {
+			l.toRow(n)
+		}
+	}
+	l.trim()
+}
+
+// trim moves the start of the window past what needs the cursor no more.
+func (l *lane) trim() {
+	for e := l.window.first(); e != nil && (e.row || e.state == ended); e = l.window.first() {
+		l.window.pop()
+		l.bytes -= e.bytes
+		if e.state != flying {
+			e.event = nil
+		}
+	}
+	if l.window.len() <= windowEvents/2 && l.bytes <= windowBytes/2 {
+		poke(l.room)
+	}
+}
+
+// record is the history of one attempt.
+func (l *lane) record(e *entry, reply Reply, v Verdict) store.Attempt {
+	a := store.Attempt{
+		At: reply.At, Lane: l.id, Offset: e.offset, Attempt: e.tries + 1, Duration: reply.Duration,
+		Status: reply.Status, Outcome: int16(v.Outcome), Reason: string(v.Reason),
+	}
+	if v.Outcome != Delivered {
+		a.Detail = detail(reply)
+	}
+	return a
+}
+
+// all goes through every entry that has not ended.
+func (l *lane) all() iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		for i := range l.window.len() {
+			if e := l.window.at(i); !e.row && e.state != ended && !yield(e) {
+				return
+			}
+		}
+		for _, e := range l.rows {
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// unsleep takes e out of the sleepers.
+func (l *lane) unsleep(e *entry) {
+	if e.heapIndex >= 0 {
+		heap.Remove(&l.sleepers, e.heapIndex)
+	}
+}
+
+// serving reports whether the lane takes events.
+func (l *lane) serving() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.stopped && !l.held
+}
+
+// isDone reports whether the lane has stopped and settled all.
+func (l *lane) isDone() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.done
+}
+
+// finish notes that a stopped lane has nothing left to settle. l.mu is held.
+func (l *lane) finish() {
+	if !l.done {
+		l.done = true
+		poke(l.s.reclaim)
+	}
+}
+
+// stop starts nothing more; what is in flight ends by itself.
+func (l *lane) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.attached {
+		l.attached = false
+		l.pos = max(l.pos, l.s.position())
+	}
+	l.stopped = true
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	poke(l.room)
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	text := err.Error()
+	return text[:min(len(text), maxErrorText)]
+}

@@ -1,0 +1,66 @@
+package dispatch
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rowcall/rowcall/store"
+)
+
+// metrics counts attempts. Outcome and reason come from closed sets.
+type metrics struct {
+	attempts  *prometheus.CounterVec
+	attempt   prometheus.Histogram
+	delivery  prometheus.Histogram
+	lost      prometheus.Counter
+	delivered prometheus.Counter // of attempts: the success, looked up once
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	buckets := []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86400}
+	m := &metrics{
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rowcall_attempts_total", Help: "HTTP attempts, by outcome and reason.",
+		}, []string{"outcome", "reason"}),
+		attempt: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "rowcall_attempt_seconds", Help: "Duration of an HTTP attempt.", Buckets: buckets[:16],
+		}),
+		delivery: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "rowcall_delivery_seconds", Help: "From the commit on the source to the 2xx of the endpoint.", Buckets: buckets,
+		}),
+		lost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "rowcall_attempts_unrecorded_total", Help: "Attempts that are missing from the history.",
+		}),
+	}
+	m.delivered = m.attempts.WithLabelValues("delivered", "")
+	if r != nil {
+		r.MustRegister(m.attempts, m.attempt, m.delivery, m.lost)
+	}
+	return m
+}
+
+// observe counts one attempt.
+func (m *metrics) observe(ev *store.Event, reply Reply, v Verdict) {
+	m.attempt.Observe(reply.Duration.Seconds())
+	if v.Outcome == Delivered {
+		m.delivered.Inc()
+		m.delivery.Observe(time.Since(time.UnixMicro(ev.Time)).Seconds())
+		return
+	}
+	m.attempts.WithLabelValues(v.Outcome.String(), string(v.Reason)).Inc()
+}
+
+// String is the outcome's name in metrics and the API.
+func (o Outcome) String() string {
+	switch o {
+	case Delivered:
+		return "delivered"
+	case Failed:
+		return "failed"
+	case BlockedTarget:
+		return "blocked"
+	default:
+		return "unknown"
+	}
+}

@@ -1,0 +1,207 @@
+package dispatch
+
+import (
+	"strings"
+	"time"
+
+	"github.com/rowcall/rowcall/store"
+)
+
+// entry is one event that its lane owes and that has not ended.
+type entry struct {
+	offset  store.Offset
+	event   *store.Event // nil: fetched when its turn comes
+	key     string       // "" where the subscription asks for no order
+	key2    string       // the other key of a key change
+	barrier string       // the table all of whose keys it waits for, and holds
+
+	state stage
+	waits int      // entries before it that have not ended
+	next  []*entry // entries that wait for it
+
+	tries       int // attempts that count
+	due         time.Time
+	firstFailed time.Time
+	started     time.Time // of the attempt in flight
+	heldMS      int64
+	reason      Reason
+	status      int
+	errText     string
+
+	bytes     int64 // of the payload, in the lane's window
+	queued    bool  // in ready or again
+	row       bool  // held by a deliveries row: the cursor need not wait for it
+	dirty     bool  // its row is to be written
+	saved     bool  // a row of it is in the store
+	discarded bool  // a person ended it; it goes when its turn comes
+	heapIndex int   // in the lane's timers; -1: not there
+}
+
+// stage is where an entry stands.
+type stage int8
+
+const (
+	waiting  stage = iota // behind others of its key
+	ready                 // may be sent
+	flying                // being sent
+	sleeping              // until due
+	lying                 // dead, and holding its key
+	ended
+)
+
+// order knows which entries wait for which: an entry waits for the last
+// unended one of each of its keys, a barrier for all of its table, and all of
+// its table for the barrier. Not safe for concurrent use.
+type order struct {
+	tails    map[string]*entry // last unended entry of a key
+	barriers map[string]*entry // last unended barrier of a table
+}
+
+func newOrder() order {
+	return order{tails: make(map[string]*entry), barriers: make(map[string]*entry)}
+}
+
+// add puts e behind the entries that it must follow. Entries are added in the
+// order of their offsets. It reports whether one of those is held by a row.
+func (o *order) add(e *entry) (behindRow bool) {
+	if e.key == "" {
+		return false
+	}
+	follow := func(before *entry) {
+		before.next = append(before.next, e)
+		e.waits++
+		behindRow = behindRow || before.row
+	}
+	if len(o.barriers) > 0 {
+		if b := o.barriers[tableOf(e.key)]; b != nil {
+			follow(b)
+		}
+		if e.key2 != "" && tableOf(e.key2) != tableOf(e.key) {
+			if b := o.barriers[tableOf(e.key2)]; b != nil {
+				follow(b)
+			}
+		}
+	}
+	if e.barrier != "" {
+		for key, tail := range o.tails {
+			if tableOf(key) == e.barrier {
+				follow(tail)
+			}
+		}
+		o.barriers[e.barrier] = e
+	} else if tail := o.tails[e.key]; tail != nil {
+		follow(tail)
+	}
+	if e.key2 != "" {
+		if tail := o.tails[e.key2]; tail != nil {
+			follow(tail)
+		}
+		o.tails[e.key2] = e
+	}
+	o.tails[e.key] = e
+	return behindRow
+}
+
+// addFirst puts e, whose turn had passed, before the entries of its keys that
+// were not sent yet and behind those that are being sent; all holds every
+// unended entry. It reports whether e has to wait.
+func (o *order) addFirst(e *entry, all func(yield func(*entry) bool)) (waits bool) {
+	if e.key == "" {
+		return false
+	}
+	found := false
+	for other := range all {
+		if other == e || !related(e, other) {
+			continue
+		}
+		found = true
+		if other.state == flying {
+			other.next = append(other.next, e)
+			e.waits++
+		} else {
+			e.next = append(e.next, other)
+			other.waits++
+		}
+	}
+	if !found {
+		return o.add(e) || e.waits > 0
+	}
+	for _, key := range []string{e.key, e.key2} {
+		if tail := o.tails[key]; key != "" && (tail == nil || tail.state == flying) {
+			o.tails[key] = e
+		}
+	}
+	if e.barrier != "" {
+		o.barriers[e.barrier] = e
+	}
+	return e.waits > 0
+}
+
+// related reports whether two entries order each other.
+func related(a, b *entry) bool {
+	if b.key == "" {
+		return false
+	}
+	if a.key == b.key || a.key == b.key2 || a.key2 != "" && (a.key2 == b.key || a.key2 == b.key2) {
+		return true
+	}
+	return a.barrier != "" && (tableOf(b.key) == a.barrier || tableOf(b.key2) == a.barrier) ||
+		b.barrier != "" && (tableOf(a.key) == b.barrier || tableOf(a.key2) == b.barrier)
+}
+
+// end takes e out and appends to freed the entries that now wait for nothing.
+func (o *order) end(e *entry, freed []*entry) []*entry {
+	if e.key != "" {
+		o.forget(e.key, e)
+		if e.key2 != "" {
+			o.forget(e.key2, e)
+		}
+		if e.barrier != "" && o.barriers[e.barrier] == e {
+			delete(o.barriers, e.barrier)
+		}
+	}
+	for _, n := range e.next {
+		if n.waits--; n.waits == 0 {
+			freed = append(freed, n)
+		}
+	}
+	e.next = nil
+	return freed
+}
+
+func (o *order) forget(key string, e *entry) {
+	if o.tails[key] == e {
+		delete(o.tails, key)
+	}
+}
+
+// tableOf is the part of a key that names its table: what a barrier holds.
+func tableOf(key string) string {
+	table, _, _ := strings.Cut(key, "/")
+	return table
+}
+
+// timers is a heap of sleeping entries, soonest first (container/heap).
+type timers []*entry
+
+func (t timers) Len() int           { return len(t) }
+func (t timers) Less(i, j int) bool { return t[i].due.Before(t[j].due) }
+func (t timers) Swap(i, j int) {
+	t[i], t[j] = t[j], t[i]
+	t[i].heapIndex, t[j].heapIndex = i, j
+}
+
+func (t *timers) Push(x any) {
+	e := x.(*entry)
+	e.heapIndex = len(*t)
+	*t = append(*t, e)
+}
+
+func (t *timers) Pop() any {
+	last := len(*t) - 1
+	e := (*t)[last]
+	(*t)[last] = nil
+	*t = (*t)[:last]
+	e.heapIndex = -1
+	return e
+}

@@ -1,0 +1,284 @@
+package dispatch
+
+import (
+	"context"
+	"time"
+
+	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/subscriptions"
+)
+
+const (
+	pageEvents = 1000    // most events of one read
+	pageBytes  = 1 << 20 // most payload bytes of one read
+)
+
+// head is the one reader at the log's head: it reads every event once, matches
+// it once, and gives it to the lanes that follow.
+func (s *session) head(ctx context.Context) error {
+	for ctx.Err() == nil {
+		events := s.read(ctx, s.position())
+		if len(events) == 0 {
+			continue
+		}
+		s.route.Lock()
+		s.hand(ctx, events)
+		s.pos.Store(int64(events[len(events)-1].Offset + 1))
+		s.route.Unlock()
+	}
+	return nil
+}
+
+// hand gives a page to the attached lanes. A lane that does not take all of it
+// leaves, and reads by itself from there.
+func (s *session) hand(ctx context.Context, events []store.Event) {
+	t := &s.table
+	var touched []int
+	for i := range events {
+		if events[i].Kind == store.KindGap {
+			continue
+		}
+		for _, n := range t.set.Match(events[i].Type) {
+			if len(t.page[n]) == 0 {
+				touched = append(touched, n)
+			}
+			t.page[n] = append(t.page[n], &events[i])
+		}
+	}
+	for _, n := range touched {
+		if l := t.lanes[n]; l.feed(t.page[n]) {
+			s.startReader(ctx, l)
+		}
+		clear(t.page[n])
+		t.page[n] = t.page[n][:0]
+	}
+}
+
+// feed gives events to a lane that is attached. It reports whether the lane has
+// left the head because it is full.
+func (l *lane) feed(events []*store.Event) (left bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.attached || l.stopped {
+		return false
+	}
+	n := l.takeAll(events)
+	if n == len(events) {
+		return false
+	}
+	l.attached = false
+	l.pos = events[n].Offset
+	l.mark()
+	if l.reading {
+		return false
+	}
+	l.reading = true
+	return true
+}
+
+// takeAll takes events until the lane is full, and starts what can be started.
+func (l *lane) takeAll(events []*store.Event) int {
+	taken := 0
+	for _, ev := range events {
+		if l.full() {
+			break
+		}
+		taken++
+		if ev.Offset >= l.pos {
+			l.take(ev)
+		}
+	}
+	if taken > 0 {
+		l.mark()
+		l.pump()
+	}
+	return taken
+}
+
+// follow has a lane that is not attached read by itself until it is.
+func (s *session) follow(l *lane) {
+	l.mu.Lock()
+	start := !l.attached && !l.reading && !l.stopped && !l.held
+	if start {
+		l.reading = true
+	}
+	l.mu.Unlock()
+	if start {
+		s.startReader(s.readCtx, l)
+	}
+}
+
+func (s *session) startReader(ctx context.Context, l *lane) {
+	s.readers.Go(func() { s.lag(ctx, l) })
+}
+
+// lag reads for one lane that is behind, until it has caught up with the head
+// and follows it.
+func (s *session) lag(ctx context.Context, l *lane) {
+	set := subscriptions.NewSet([][]string{l.sub.Events})
+	var page []*store.Event
+	for ctx.Err() == nil {
+		if s.attach(l) {
+			return
+		}
+		if !l.awaitRoom(ctx) {
+			return
+		}
+		events := s.read(ctx, l.position())
+		page = page[:0]
+		for i := range events {
+			if events[i].Kind != store.KindGap && len(set.Match(events[i].Type)) > 0 {
+				page = append(page, &events[i])
+			}
+		}
+		for len(page) > 0 || len(events) > 0 {
+			n, stopped := l.advance(page, events)
+			if stopped {
+				return
+			}
+			if n == len(page) {
+				break
+			}
+			page = page[n:]
+			if !l.awaitRoom(ctx) {
+				return
+			}
+		}
+		clear(page)
+	}
+}
+
+// attach lets a lane follow the head, if it has come up to it. It reports whether
+// the lane needs no reader any more.
+func (s *session) attach(l *lane) bool {
+	s.route.Lock()
+	defer s.route.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopped {
+		l.reading = false
+		return true
+	}
+	if l.pos < s.position() {
+		return false
+	}
+	l.attached, l.reading = true, false
+	l.mark()
+	return true
+}
+
+// advance gives a lane the matching events of a page, and moves its position
+// past what it took. It returns how many it took, and whether the lane has ended.
+func (l *lane) advance(page []*store.Event, events []store.Event) (n int, stopped bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopped {
+		l.reading = false
+		return 0, true
+	}
+	n = l.takeAll(page)
+	if n < len(page) {
+		l.pos = page[n].Offset
+	} else if len(events) > 0 {
+		l.pos = max(l.pos, events[len(events)-1].Offset+1)
+	}
+	l.mark()
+	return n, false
+}
+
+func (l *lane) position() store.Offset {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.pos
+}
+
+// awaitRoom waits until the lane takes events again. It is false when the lane
+// or ctx has ended.
+func (l *lane) awaitRoom(ctx context.Context) bool {
+	for {
+		l.mu.Lock()
+		stopped, full := l.stopped, l.full()
+		if stopped {
+			l.reading = false
+		}
+		l.mu.Unlock()
+		if stopped || ctx.Err() != nil {
+			return false
+		}
+		if !full {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-l.room:
+		}
+	}
+}
+
+// read returns events from an offset on, waiting until there are some; none when
+// ctx has ended. It ends before the marker of a gap that nobody has accepted, and
+// waits there.
+func (s *session) read(ctx context.Context, from store.Offset) []store.Event {
+	wait := 100 * time.Millisecond
+	failing := false
+	for ctx.Err() == nil {
+		err := s.store.Wait(ctx, from)
+		var events []store.Event
+		if err == nil {
+			events, err = s.store.Read(ctx, from, pageEvents, pageBytes)
+		}
+		if err == nil && len(events) > 0 {
+			events, err = s.beforeGap(ctx, events)
+		}
+		if err == nil {
+			if len(events) > 0 {
+				if failing {
+					s.log.Info().Msg("reading the log again")
+				}
+				return events
+			}
+			continue
+		}
+		if !failing && ctx.Err() == nil {
+			failing = true
+			s.log.Warn().Err(err).Msg("cannot read the log, trying again")
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+			wait = min(2*wait, 2*time.Second)
+		}
+	}
+	return nil
+}
+
+// beforeGap is the part of a page before the first gap that nobody has accepted.
+// Where that is its first event, it waits for a change and returns none.
+func (s *session) beforeGap(ctx context.Context, events []store.Event) ([]store.Event, error) {
+	for i := range events {
+		if events[i].Kind != store.KindGap {
+			continue
+		}
+		changed := s.gaps.next()
+		open, err := s.store.OpenGaps(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, marker := range open {
+			if marker != events[i].Offset {
+				continue
+			}
+			if i > 0 {
+				return events[:i], nil
+			}
+			select {
+			case <-ctx.Done():
+			case <-changed:
+			case <-time.After(claimEvery):
+			}
+			return nil, nil
+		}
+	}
+	return events, nil
+}

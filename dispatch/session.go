@@ -1,0 +1,245 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/subscriptions"
+)
+
+const (
+	// claimEvery is how often lanes without an owner are looked for, when no
+	// notification asks for it sooner.
+	claimEvery = 5 * time.Second
+	// stallEvery is how often lanes that wait for something other than a reply
+	// or a timer are looked at again.
+	stallEvery = 250 * time.Millisecond
+	// localBackoff is how long a lane waits when this machine is short of
+	// sockets, files or memory.
+	localBackoff = 500 * time.Millisecond
+	// settleLast bounds the last settlement of a session.
+	settleLast = 5 * time.Second
+)
+
+// session is the life of the lanes under one lease.
+type session struct {
+	store   *store.Store
+	config  Config
+	sender  *Sender
+	metrics *metrics
+	lease   store.Lease
+	log     zerolog.Logger
+
+	settler *settler
+	history *history
+	budget  *budget
+
+	flights   sync.WaitGroup // attempts
+	flightCtx context.Context
+	readers   sync.WaitGroup  // of lanes that are behind
+	readCtx   context.Context // ends when reading must
+
+	// route guards table and the head's position together: a lane is attached
+	// exactly where the head reader stands.
+	route sync.Mutex
+	table table
+	pos   atomic.Int64
+
+	lanes   map[store.LaneID]*lane // touched by claim alone
+	reclaim chan struct{}          // something of the lanes changed
+	gaps    broadcast              // a gap was recorded or accepted
+
+	stalls  sync.Mutex
+	stalled map[*lane]struct{}
+}
+
+// table is which lanes want which events.
+type table struct {
+	set   *subscriptions.Set
+	lanes []*lane
+	page  [][]*store.Event // of each lane, while a page is being matched
+}
+
+func newSession(d *Dispatcher, lease store.Lease) *session {
+	s := &session{
+		store: d.store, config: d.config, sender: d.sender, metrics: d.metrics, lease: lease,
+		log:     d.config.Logger,
+		budget:  newBudget(d.config.MaxInFlight),
+		lanes:   make(map[store.LaneID]*lane),
+		reclaim: make(chan struct{}, 1),
+		stalled: make(map[*lane]struct{}),
+		table:   table{set: subscriptions.NewSet(nil)},
+	}
+	s.settler = newSettler(s)
+	s.history = newHistory(d.store.SaveAttempts, func(n int) { d.metrics.lost.Add(float64(n)) }, s.log)
+	s.gaps.init()
+	return s
+}
+
+// run serves lanes until ctx ends or the lease is lost (store.ErrFenced).
+func (s *session) run(ctx context.Context) error {
+	// Attempts outlive ctx by the drain.
+	flightCtx, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	s.flightCtx = flightCtx
+	s.pos.Store(int64(s.store.Head()))
+
+	var background sync.WaitGroup
+	defer background.Wait()
+	lasting, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	background.Go(func() { s.history.run(lasting) })
+
+	group, running := errgroup.WithContext(ctx)
+	s.readCtx = running
+	group.Go(func() error { return s.claims(running) })
+	group.Go(func() error { return s.head(running) })
+	group.Go(func() error { return s.settler.run(running) })
+	group.Go(func() error { return s.watch(running) })
+	err := group.Wait()
+
+	for _, l := range s.lanes {
+		l.stop()
+	}
+	s.readers.Wait()
+	s.drain(cut)
+	if !errors.Is(err, store.ErrFenced) {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLast)
+		defer cancel()
+		err = errors.Join(err, s.settler.last(last))
+	}
+	return err
+}
+
+// drain waits for the attempts in flight, and cuts them off when the bound has
+// passed: they are sent again by the next life.
+func (s *session) drain(cut context.CancelFunc) {
+	bound := time.AfterFunc(s.config.Drain, cut)
+	defer bound.Stop()
+	s.flights.Wait()
+}
+
+// position is the head reader's: it has given every lane what is below.
+func (s *session) position() store.Offset { return store.Offset(s.pos.Load()) }
+
+// live reports whether this instance may start an attempt now.
+func (s *session) live(now time.Time) bool { return now.Before(s.store.LeaseDeadline()) }
+
+// stall has l looked at again soon. l.mu is held.
+func (s *session) stall(l *lane) {
+	s.stalls.Lock()
+	defer s.stalls.Unlock()
+	s.stalled[l] = struct{}{}
+}
+
+// watch looks again at the lanes that stall, and at the lease.
+func (s *session) watch(ctx context.Context) error {
+	tick := time.NewTicker(stallEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if lease, ok := s.currentLease(ctx); ok && lease != s.lease {
+			return fmt.Errorf("lease of %s, epoch %d: %w", s.lease.Instance, s.lease.Epoch, store.ErrFenced)
+		}
+		s.stalls.Lock()
+		stalled := s.stalled
+		s.stalled = make(map[*lane]struct{}, len(stalled))
+		s.stalls.Unlock()
+		for l := range stalled {
+			l.revive()
+		}
+	}
+}
+
+// currentLease is the lease that the store holds now, if it holds one.
+func (s *session) currentLease(ctx context.Context) (store.Lease, bool) {
+	if s.store.LeaseDeadline().IsZero() {
+		return store.Lease{}, false
+	}
+	short, cancel := context.WithTimeout(ctx, stallEvery)
+	defer cancel()
+	lease, err := s.store.Lease(short)
+	return lease, err == nil
+}
+
+// revive has a stalled lane settled and starts what can be started.
+func (l *lane) revive() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mark()
+	l.pump()
+}
+
+// observe counts an attempt and says it in the log.
+func (s *session) observe(l *lane, ev *store.Event, reply Reply, v Verdict) {
+	s.metrics.observe(ev, reply, v)
+	if e := s.log.Debug(); e.Enabled() {
+		e.Str("subscription", string(l.sub.ID)).Int64("offset", int64(ev.Offset)).Int("status", reply.Status).
+			Str("reason", string(v.Reason)).Dur("dur", reply.Duration).Msg("attempt")
+	}
+}
+
+// died says that an event became a dead letter. l.mu is held.
+func (s *session) died(l *lane, e *entry) {
+	s.log.Warn().Str("subscription", string(l.sub.ID)).Int64("offset", int64(e.offset)).Int("attempt", e.tries).
+		Int("status", e.status).Str("reason", string(e.reason)).Msg("dead letter")
+}
+
+// faulted holds a lane whose rows the store refuses.
+func (s *session) faulted(l *lane, err error) {
+	s.log.Error().Err(err).Str("subscription", string(l.sub.ID)).Msg("the store refuses what this lane settles; it is held")
+	s.drop(l)
+	s.disable(l, "its outcomes cannot be saved: "+errorText(err))
+}
+
+// disable has the subscription held until a person resumes it.
+func (s *session) disable(l *lane, reason string) {
+	s.flights.Go(func() {
+		ctx, cancel := context.WithTimeout(s.flightCtx, 10*time.Second)
+		defer cancel()
+		sub, err := s.store.Subscription(ctx, l.sub.ID)
+		if err == nil && sub.State == subscriptions.Active && sub.Version == l.sub.Version {
+			sub.State, sub.StateReason = subscriptions.Disabled, reason
+			err = s.store.UpdateSubscription(ctx, &sub, sub.Version)
+		}
+		if err != nil {
+			s.log.Warn().Err(err).Str("subscription", string(l.sub.ID)).Msg("cannot disable the subscription, trying again at its next attempt")
+			return
+		}
+		s.log.Warn().Str("subscription", string(l.sub.ID)).Str("reason", reason).Msg("subscription disabled")
+	})
+}
+
+// broadcast wakes everyone who waits, however often they were woken before.
+type broadcast struct {
+	mu sync.Mutex
+	c  chan struct{}
+}
+
+func (b *broadcast) init() { b.c = make(chan struct{}) }
+
+// next is closed at the next call of wake.
+func (b *broadcast) next() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.c
+}
+
+func (b *broadcast) wake() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(b.c)
+	b.c = make(chan struct{})
+}
