@@ -87,7 +87,7 @@ func checkProbe(text string) error {
 		return errProbe
 	}
 	most, err := ParseDuration(high)
-	if err != nil || least < minProbe || most > maxProbe || least > most {
+	if err != nil || high[0] == '.' || least < minProbe || most > maxProbe || least > most {
 		return errProbe
 	}
 	return nil
