@@ -1,0 +1,115 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/subscriptions"
+)
+
+// outcomes are the words for store.Attempt's Outcome, by number.
+func outcomes() []string { return []string{"delivered", "failed", "blocked", "unknown"} }
+
+const outcomeBlocked = 2
+
+// attempt is one HTTP try.
+type attempt struct {
+	At           time.Time        `json:"at" doc:"When it started."`
+	Subscription subscriptions.ID `json:"subscription"`
+	Delivery     string           `json:"delivery" doc:"Id of its delivery, if it has become one."`
+	Sequence     string           `json:"sequence" pattern:"^[0-9]{20}$" doc:"The event's offset in the log."`
+	Attempt      int              `json:"attempt" doc:"1 is the first try of the event."`
+	DurationMS   float64          `json:"duration_ms"`
+	Status       int              `json:"status" doc:"HTTP status; 0: there was no response."`
+	Outcome      string           `json:"outcome" enum:"delivered,failed,blocked,unknown"`
+	Reason       string           `json:"reason" doc:"Empty when delivered."`
+	Detail       json.RawMessage  `json:"detail,omitempty" doc:"Of failures: error, and what the endpoint said. Nothing of targets that are not allowed."`
+}
+
+func showAttempt(at store.Attempt) attempt {
+	out := attempt{
+		At: at.At.UTC(), Subscription: at.Subscription, Delivery: deliveryID{at.Lane, at.Offset}.String(),
+		Sequence: at.Offset.String(), Attempt: at.Attempt, DurationMS: float64(at.Duration.Microseconds()) / 1000,
+		Status: at.Status, Outcome: "unknown", Reason: at.Reason,
+	}
+	if n := int(at.Outcome); n >= 0 && n < len(outcomes()) {
+		out.Outcome = outcomes()[n]
+	}
+	// What is said of a target that may not be called would map the network
+	// behind us.
+	if at.Outcome != outcomeBlocked && json.Valid(at.Detail) {
+		out.Detail = at.Detail
+	}
+	return out
+}
+
+type (
+	attemptsInput struct {
+		PageInput
+		Subscription string `query:"subscription" doc:"Of this subscription (id)."`
+		Event        string `query:"event" doc:"Of the event with this id."`
+		Outcome      string `query:"outcome" enum:"delivered,failed,blocked,unknown"`
+	}
+	attemptsOutput struct{ Body page[attempt] }
+)
+
+func (a *API) registerAttempts() {
+	handle(a, huma.Operation{
+		OperationID: "list-attempts", Method: http.MethodGet, Path: "/v1/attempts", Tags: []string{"attempts"},
+		Summary: "List HTTP tries, newest first",
+	}, ScopeRead, a.listAttempts)
+}
+
+func (a *API) listAttempts(ctx context.Context, in *attemptsInput) (*attemptsOutput, error) {
+	out := &attemptsOutput{Body: page[attempt]{Items: []attempt{}}}
+	subscription, err := filterID(in.Subscription)
+	if err != nil {
+		return nil, err
+	}
+	filters := joinFilters(in.Subscription, in.Event, in.Outcome)
+	position, err := openCursor("attempts", filters, in.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	at, err := splitNumbers(position, 3)
+	if err != nil {
+		return nil, err
+	}
+	filter := store.AttemptFilter{Subscription: subscription, PastLane: store.LaneID(at[1]), PastOffset: store.Offset(at[2])}
+	if position != "" {
+		filter.Past = time.UnixMicro(at[0]).UTC()
+	}
+	if in.Outcome != "" {
+		filter.Outcome = new(int16(slices.Index(outcomes(), in.Outcome)))
+	}
+	if in.Event != "" {
+		e, err := a.store.EventByID(ctx, in.Event)
+		if errors.Is(err, store.ErrNotFound) {
+			return out, nil // what retention has dropped, or never was, has no tries to show
+		}
+		if err != nil {
+			return nil, err
+		}
+		filter.Offset = e.Offset
+	}
+	found, err := a.store.Attempts(ctx, filter, in.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	for i, try := range found {
+		if i == in.Limit {
+			last := found[i-1]
+			out.Body.NextCursor = sealCursor("attempts", filters, joinNumbers(last.At.UnixMicro(), int64(last.Lane), int64(last.Offset)))
+			break
+		}
+		out.Body.Items = append(out.Body.Items, showAttempt(try))
+	}
+	return out, nil
+}

@@ -1,0 +1,171 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// Spec is what people write of a subscription. Durations are texts such as
+// "15s" or "30d". What is left empty gets its default; Name, Events and
+// Endpoint.URL are required.
+type Spec struct {
+	Name        string            `json:"name,omitempty"`
+	Description string            `json:"description,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Events      []string          `json:"events,omitempty"`
+	Filter      *string           `json:"filter,omitempty"`
+	Transform   *string           `json:"transform,omitempty"`
+	Endpoint    Endpoint          `json:"endpoint,omitzero"`
+	Format      string            `json:"format,omitempty"`
+	Ordering    string            `json:"ordering,omitempty"`
+	OrderingKey *string           `json:"ordering_key,omitempty"`
+	OnDead      string            `json:"on_dead,omitempty"`
+	Compact     bool              `json:"compact,omitempty"`
+	MaxInFlight int               `json:"max_in_flight,omitempty"`
+	RateLimit   *RateLimit        `json:"rate_limit,omitempty"`
+	Batch       Batch             `json:"batch,omitzero"`
+	Retry       Retry             `json:"retry,omitzero"`
+	Outage      Outage            `json:"outage,omitzero"`
+	Window      *Window           `json:"window,omitempty"`
+	Signing     []string          `json:"signing,omitempty"`
+}
+
+// Endpoint is where events go.
+type Endpoint struct {
+	URL     string            `json:"url,omitempty"`
+	Headers map[string]string `json:"headers,omitempty"`
+	Timeout string            `json:"timeout,omitempty"`
+	Auth    *Auth             `json:"auth,omitempty"`
+	TLS     *TLS              `json:"tls,omitempty"`
+}
+
+// Auth is how rowcall identifies itself to the endpoint. Password, Token and
+// ClientSecret are never in an answer.
+type Auth struct {
+	Type         string   `json:"type"`
+	Username     string   `json:"username,omitempty"`
+	Password     string   `json:"password,omitempty"`
+	Token        string   `json:"token,omitempty"`
+	TokenURL     string   `json:"token_url,omitempty"`
+	ClientID     string   `json:"client_id,omitempty"`
+	ClientSecret string   `json:"client_secret,omitempty"`
+	Scopes       []string `json:"scopes,omitempty"`
+}
+
+// TLS is a client certificate and a private authority, in PEM. ClientKey is
+// never in an answer.
+type TLS struct {
+	ClientCertificate string `json:"client_certificate,omitempty"`
+	ClientKey         string `json:"client_key,omitempty"`
+	CA                string `json:"ca,omitempty"`
+}
+
+// RateLimit is a ceiling.
+type RateLimit struct {
+	PerSecond float64 `json:"per_second"`
+}
+
+// Batch says how many events may share one request.
+type Batch struct {
+	MaxEvents int    `json:"max_events,omitempty"`
+	MaxWait   string `json:"max_wait,omitempty"`
+	MaxBytes  int64  `json:"max_bytes,omitempty"`
+}
+
+// Retry is the schedule of an event that fails.
+type Retry struct {
+	Initial     string `json:"initial,omitempty"`
+	Max         string `json:"max,omitempty"`
+	MaxAttempts int    `json:"max_attempts,omitempty"`
+	MaxAge      string `json:"max_age,omitempty"`
+}
+
+// Outage is what happens while the endpoint is down.
+type Outage struct {
+	Probe     string    `json:"probe,omitempty"`
+	HoldLimit HoldLimit `json:"hold_limit,omitzero"`
+}
+
+// HoldLimit bounds what is kept for an endpoint that is down.
+type HoldLimit struct {
+	Age   string `json:"age,omitempty"`
+	Bytes *int64 `json:"bytes,omitempty"`
+	Then  string `json:"then,omitempty"`
+}
+
+// Window names the only times to deliver at, in UTC.
+type Window struct {
+	Cron string `json:"cron"`
+	For  string `json:"for"`
+}
+
+// NewSubscription is the body of create.
+type NewSubscription struct {
+	Spec
+	Start any `json:"start,omitempty"` // "now" (default), "earliest", an offset (a number), or a time (RFC 3339 text)
+}
+
+// Subscription is a subscription as the API shows it.
+type Subscription struct {
+	ID string `json:"id"`
+	Spec
+	State       string    `json:"state"` // active, paused, disabled
+	StateReason string    `json:"state_reason"`
+	Secret      string    `json:"secret,omitempty"` // in the answer to create only
+	CreatedAt   time.Time `json:"created_at"`
+	UpdatedAt   time.Time `json:"updated_at"`
+	Version     int64     `json:"version"`
+}
+
+// SubscriptionQuery selects subscriptions.
+type SubscriptionQuery struct {
+	PageQuery
+	Name, State string
+}
+
+// Subscriptions lists subscriptions by id.
+func (c *Client) Subscriptions(ctx context.Context, q SubscriptionQuery) (page Page[Subscription], err error) {
+	v := q.values()
+	set(v, "name", q.Name)
+	set(v, "state", q.State)
+	return page, c.get(ctx, &page, v, "v1", "subscriptions")
+}
+
+// Subscription returns one.
+func (c *Client) Subscription(ctx context.Context, id string) (sub Subscription, err error) {
+	return sub, c.get(ctx, &sub, nil, "v1", "subscriptions", id)
+}
+
+// CreateSubscription makes one. body is a NewSubscription, or any value whose
+// JSON is one. The answer holds the signing secret, which is not shown again.
+func (c *Client) CreateSubscription(ctx context.Context, body any) (sub Subscription, err error) {
+	return sub, c.post(ctx, &sub, body, "v1", "subscriptions")
+}
+
+// PatchSubscription changes one by JSON merge patch: patch is any value whose
+// JSON is one, such as a map or a json.RawMessage. Where version is not 0, it is
+// refused with PreconditionFailed unless it is still the subscription's.
+func (c *Client) PatchSubscription(ctx context.Context, id string, patch any, version int64) (sub Subscription, err error) {
+	_, _, err = c.do(ctx, call{
+		method: http.MethodPatch, path: []string{"v1", "subscriptions", id}, ifMatch: version,
+		media: "application/merge-patch+json", body: patch,
+	}, &sub)
+	return sub, err
+}
+
+// DeleteSubscription ends one, by version as in PatchSubscription.
+func (c *Client) DeleteSubscription(ctx context.Context, id string, version int64) error {
+	_, _, err := c.do(ctx, call{method: http.MethodDelete, path: []string{"v1", "subscriptions", id}, ifMatch: version}, nil)
+	return err
+}
+
+// PauseSubscription holds its events until it is resumed.
+func (c *Client) PauseSubscription(ctx context.Context, id string) (sub Subscription, err error) {
+	return sub, c.post(ctx, &sub, nil, "v1", "subscriptions", id, "pause")
+}
+
+// ResumeSubscription delivers its events again.
+func (c *Client) ResumeSubscription(ctx context.Context, id string) (sub Subscription, err error) {
+	return sub, c.post(ctx, &sub, nil, "v1", "subscriptions", id, "resume")
+}

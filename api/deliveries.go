@@ -1,0 +1,206 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/subscriptions"
+)
+
+// delivery is an event owed to a subscription that did not go at first pass.
+type delivery struct {
+	ID           string              `json:"id"`
+	Subscription subscriptions.ID    `json:"subscription"`
+	State        store.DeliveryState `json:"state" enum:"retrying,blocked,dead" doc:"retrying: due at due_at, or in flight; blocked: behind a retrying event of the same key; dead: ended, and kept."`
+	Sequence     string              `json:"sequence" pattern:"^[0-9]{20}$" doc:"The event's offset in the log."`
+	Keys         []string            `json:"keys" doc:"The keys it orders: two at a key change."`
+	Attempts     int                 `json:"attempts" doc:"Tries that were charged."`
+	DueAt        *time.Time          `json:"due_at" doc:"When a retrying one is tried next."`
+	FirstFailed  *time.Time          `json:"first_failed_at"`
+	Reason       string              `json:"reason" doc:"Why the last try failed."`
+	Status       int                 `json:"status" doc:"HTTP status of the last try; 0: there was no response."`
+	Error        string              `json:"error"`
+	UpdatedAt    time.Time           `json:"updated_at"`
+	Event        *event              `json:"event,omitempty" doc:"The event: in lists without data; absent where it is gone."`
+}
+
+func showDelivery(d store.Delivery) delivery {
+	out := delivery{
+		ID: deliveryID{d.Lane, d.Offset}.String(), Subscription: d.Subscription, State: d.State,
+		Sequence: d.Offset.String(), Keys: d.Keys, Attempts: d.Attempts, DueAt: optionalTime(d.DueAt),
+		FirstFailed: optionalTime(d.FirstFailedAt), Reason: d.Reason, Status: d.Status, Error: d.Error,
+		UpdatedAt: d.UpdatedAt.UTC(),
+	}
+	if out.Keys == nil {
+		out.Keys = []string{}
+	}
+	if d.Event != nil {
+		out.Event = new(showEvent(d.Event))
+	}
+	return out
+}
+
+func optionalTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return new(t.UTC())
+}
+
+// appendJSON writes the event last, its data as it is stored.
+func (d delivery) appendJSON(dst []byte) ([]byte, error) {
+	e := d.Event
+	d.Event = nil
+	head, err := json.Marshal(d)
+	if err != nil {
+		return nil, fmt.Errorf("write delivery: %w", err)
+	}
+	dst = append(dst, head...)
+	if e == nil {
+		return dst, nil
+	}
+	dst = append(dst[:len(dst)-1], `,"event":`...)
+	if dst, err = e.appendJSON(dst); err != nil {
+		return nil, err
+	}
+	return append(dst, '}'), nil
+}
+
+type (
+	deliveriesInput struct {
+		PageInput
+		Subscription string              `query:"subscription" doc:"Of this subscription (id)."`
+		State        store.DeliveryState `query:"state" enum:"retrying,blocked,dead"`
+		Reason       string              `query:"reason"`
+		Type         string              `query:"type" doc:"Of events of exactly this type."`
+		Key          string              `query:"key" doc:"Ordered by exactly this key."`
+		Since        time.Time           `query:"since" doc:"Changed at or after this time."`
+		Until        time.Time           `query:"until" doc:"Changed before this time."`
+	}
+	deliveriesOutput struct{ Body page[delivery] }
+	deliveryPath     struct {
+		ID string `path:"id" doc:"dlv_…"`
+	}
+	deliveryOutput struct{ Body delivery }
+	requested      struct {
+		ID     string `json:"id"`
+		Action string `json:"action" enum:"retry,discard"`
+	}
+	requestedOutput struct{ Body requested }
+)
+
+func (a *API) registerDeliveries() {
+	tags := []string{"deliveries"}
+	handle(a, huma.Operation{
+		OperationID: "list-deliveries", Method: http.MethodGet, Path: "/v1/deliveries", Tags: tags,
+		Summary: "List deliveries that did not go at first pass, newest event first",
+	}, ScopeRead, a.listDeliveries)
+	handle(a, huma.Operation{
+		OperationID: "get-delivery", Method: http.MethodGet, Path: "/v1/deliveries/{id}", Tags: tags,
+		Summary: "Get a delivery with its event",
+	}, ScopeRead, a.getDelivery)
+	handle(a, huma.Operation{
+		OperationID: "retry-delivery", Method: http.MethodPost, Path: "/v1/deliveries/{id}/retry", Tags: tags,
+		Summary:       "Try a delivery again now, with a new budget",
+		Description:   "Answered when the wish is recorded; the lane's owner applies it. The delivery is gone once it has succeeded.",
+		DefaultStatus: http.StatusAccepted,
+	}, ScopeDeliver, a.request("retry"))
+	handle(a, huma.Operation{
+		OperationID: "discard-delivery", Method: http.MethodPost, Path: "/v1/deliveries/{id}/discard", Tags: tags,
+		Summary:       "Give a delivery up",
+		Description:   "Answered when the wish is recorded; the lane's owner applies it. Events of its key that waited for it go on.",
+		DefaultStatus: http.StatusAccepted,
+	}, ScopeDeliver, a.request("discard"))
+}
+
+func (a *API) listDeliveries(ctx context.Context, in *deliveriesInput) (*deliveriesOutput, error) {
+	subscription, err := filterID(in.Subscription)
+	if err != nil {
+		return nil, err
+	}
+	filters := joinFilters(in.Subscription, string(in.State), in.Reason, in.Type, in.Key, stamp(in.Since), stamp(in.Until))
+	position, err := openCursor("deliveries", filters, in.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	at, err := splitNumbers(position, 2)
+	if err != nil {
+		return nil, err
+	}
+	found, err := a.store.Deliveries(ctx, store.DeliveryFilter{
+		Subscription: subscription, State: in.State, Reason: in.Reason, Type: in.Type, Key: in.Key,
+		Since: in.Since, Until: in.Until, Past: store.Offset(at[0]), PastLane: store.LaneID(at[1]),
+	}, in.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	out := &deliveriesOutput{Body: page[delivery]{Items: []delivery{}}}
+	for i, d := range found {
+		if i == in.Limit {
+			last := found[i-1]
+			out.Body.NextCursor = sealCursor("deliveries", filters, joinNumbers(int64(last.Offset), int64(last.Lane)))
+			break
+		}
+		if d.Event != nil {
+			bare := *d.Event
+			bare.Data = nil
+			d.Event = &bare
+		}
+		out.Body.Items = append(out.Body.Items, showDelivery(d))
+	}
+	return out, nil
+}
+
+func (a *API) getDelivery(ctx context.Context, in *deliveryPath) (*deliveryOutput, error) {
+	id, ok := parseDeliveryID(in.ID)
+	if !ok {
+		return nil, store.ErrNotFound
+	}
+	d, err := a.store.Delivery(ctx, id.lane, id.offset)
+	if err != nil {
+		return nil, err
+	}
+	return &deliveryOutput{Body: showDelivery(d)}, nil
+}
+
+// request records what a person wants of a delivery: only the lane's owner
+// changes it.
+func (a *API) request(action string) func(context.Context, *deliveryPath) (*requestedOutput, error) {
+	return func(ctx context.Context, in *deliveryPath) (*requestedOutput, error) {
+		id, ok := parseDeliveryID(in.ID)
+		if !ok {
+			return nil, store.ErrNotFound
+		}
+		err := a.store.Request(ctx, store.Intent{Lane: id.lane, Offset: id.offset, Action: action, Actor: caller(ctx)})
+		if err != nil {
+			return nil, err
+		}
+		return &requestedOutput{Body: requested{ID: in.ID, Action: action}}, nil
+	}
+}
+
+// filterID reads a filter by subscription; empty stays empty.
+func filterID(text string) (subscriptions.ID, error) {
+	if text == "" {
+		return "", nil
+	}
+	id, err := subscriptions.ParseID(text)
+	if err != nil {
+		return "", invalid("query.subscription", "not a subscription's id")
+	}
+	return id, nil
+}
+
+// stamp is a time as it stands in a cursor's filters.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}

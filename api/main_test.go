@@ -1,0 +1,18 @@
+package api_test
+
+import (
+	"errors"
+	"strings"
+)
+
+var errDenied = errors.New("is not a target that may be called; ROWCALL_EGRESS_ALLOW can allow it")
+
+// anyURL lets every URL through but those of the host denied.test.
+type anyURL struct{}
+
+func (anyURL) CheckURL(raw string) error {
+	if strings.Contains(raw, "denied.test") {
+		return errDenied
+	}
+	return nil
+}

@@ -1,0 +1,83 @@
+package api
+
+import (
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// memberDoc is what the document says of a member of a subscription beyond its
+// type. subscriptions.Validate is what holds it; a test holds the two together.
+type memberDoc struct {
+	text     string
+	standard any // default
+	enum     []any
+	min, max float64 // of numbers; both 0: no bounds
+}
+
+func (d memberDoc) apply(s *huma.Schema) {
+	s.Description = d.text
+	s.Default = d.standard
+	s.Enum = d.enum
+	if d.min != 0 || d.max != 0 {
+		s.Minimum, s.Maximum = new(d.min), new(d.max)
+	}
+}
+
+// memberName is the key of memberDocs for a property of a schema.
+func memberName(schema, property string) string {
+	for _, suffix := range []string{"Input", "Patch"} {
+		schema = strings.TrimSuffix(schema, suffix)
+	}
+	return schema + "." + property
+}
+
+func memberDocs() map[string]memberDoc {
+	return map[string]memberDoc{
+		"Subscription.name":          {text: "1–100 characters, unlike any other's."},
+		"Subscription.description":   {text: "For people; 1,000 characters at most.", standard: ""},
+		"Subscription.labels":        {text: "At most 20; keys [a-z0-9._/-]{1,63}, values of 100 characters at most."},
+		"Subscription.events":        {text: "1–100 patterns of event types: exact, or with * for one segment and ** for the rest. Notices (rowcall.…) only where named."},
+		"Subscription.filter":        {text: "Which of these events; not available in this version."},
+		"Subscription.transform":     {text: "What becomes of data; not available in this version."},
+		"Subscription.format":        {text: "Form of the body; this version has cloudevents.", standard: "cloudevents", enum: []any{"cloudevents", "cloudevents-binary", "raw"}},
+		"Subscription.ordering":      {text: "key: events of one key wait for each other, also across retries; none: they do not.", standard: "key", enum: []any{"key", "none"}},
+		"Subscription.ordering_key":  {text: "null: the row's primary key; anything else is not available in this version."},
+		"Subscription.on_dead":       {text: "skip: a key goes on after a dead letter; block: it waits for a person.", standard: "skip", enum: []any{"skip", "block"}},
+		"Subscription.compact":       {text: "Only the newest event of a key; not available in this version.", standard: false},
+		"Subscription.max_in_flight": {text: "Requests at once.", standard: 64, min: 1, max: 1000},
+		"Subscription.rate_limit":    {text: "null: none; not available in this version."},
+		"Subscription.batch":         {text: "Several events in one request; not available in this version."},
+		"Subscription.retry":         {text: "The schedule of an event that fails: exponential, with jitter."},
+		"Subscription.outage":        {text: "What happens while the endpoint is down."},
+		"Subscription.window":        {text: "The only times to deliver at, in UTC; not available in this version."},
+		"Subscription.signing":       {text: "v1: HMAC-SHA256, by Standard Webhooks; this version has that one."},
+
+		"Endpoint.url":     {text: "https, or http where the operator's configuration allows it. No user, no fragment, 2,048 bytes at most."},
+		"Endpoint.headers": {text: "Sent along: at most 20 and 8 KiB. They are shown to every key with scope read."},
+		"Endpoint.timeout": {text: "One deadline over connecting, sending and reading; 100ms–120s.", standard: "15s"},
+		"Endpoint.auth":    {text: "Not available in this version."},
+		"Endpoint.tls":     {text: "Not available in this version."},
+
+		"RateLimit.per_second": {text: "Requests a second.", min: 0.001, max: 100_000},
+
+		"Batch.max_events": {text: "1: no batches.", standard: 1, min: 1, max: 1000},
+		"Batch.max_wait":   {text: "How long an event waits for others; 0s–60s.", standard: "0s"},
+		"Batch.max_bytes":  {text: "1 KiB–10 MiB.", standard: 1 << 20, min: 1 << 10, max: 10 << 20},
+
+		"Retry.initial":      {text: "Wait before the second try; 100ms–1h.", standard: "1s"},
+		"Retry.max":          {text: "Longest wait; from initial to 7d.", standard: "1h"},
+		"Retry.max_attempts": {text: "Tries before the event is a dead letter.", standard: 20, min: 1, max: 1000},
+		"Retry.max_age":      {text: "Time from the first failure before the event is a dead letter, counting only time in which it could be delivered; 1m–365d.", standard: "72h"},
+
+		"Outage.probe":      {text: "How often an endpoint that is down is tried: min..max of 1s–24h, or a cron expression in UTC.", standard: "5s..15m"},
+		"Outage.hold_limit": {text: "How much is kept for an endpoint that does not take it."},
+
+		"HoldLimit.age":   {text: "How old a held event may get.", standard: "30d"},
+		"HoldLimit.bytes": {text: "How many bytes may be held; null: no bound."},
+		"HoldLimit.then":  {text: "What becomes of events beyond the limit.", standard: "dead-letter", enum: []any{"dead-letter", "drop"}},
+
+		"Window.cron": {text: "When it opens, in UTC."},
+		"Window.for":  {text: "How long it stays open."},
+	}
+}

@@ -1,0 +1,125 @@
+package api
+
+import (
+	"reflect"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/rowcall/rowcall/subscriptions"
+)
+
+// subscription is how the API shows a subscription: its spec, but for secrets,
+// and what rowcall knows of it.
+type subscription struct {
+	ID subscriptions.ID `json:"id"`
+	subscriptions.Spec
+	Endpoint    endpoint            `json:"endpoint"` // in place of the spec's: it has no secrets
+	State       subscriptions.State `json:"state" enum:"active,paused,disabled" doc:"active: events are delivered; paused: a person holds it; disabled: rowcall holds it until a person resumes it. Held events are kept."`
+	StateReason string              `json:"state_reason" doc:"Why it is held; empty when active."`
+	Secret      string              `json:"secret,omitempty" doc:"The signing secret: in the answer to create, and never again."`
+	CreatedAt   time.Time           `json:"created_at"`
+	UpdatedAt   time.Time           `json:"updated_at"`
+	Version     int64               `json:"version" doc:"Grows with every edit; it is also the ETag."`
+}
+
+type endpoint struct {
+	URL     string                 `json:"url"`
+	Headers map[string]string      `json:"headers"`
+	Timeout subscriptions.Duration `json:"timeout"`
+	Auth    *endpointAuth          `json:"auth"`
+	TLS     *endpointTLS           `json:"tls"`
+}
+
+// endpointAuth is subscriptions.Auth without what is written only.
+type endpointAuth struct {
+	Type     string   `json:"type" enum:"basic,bearer,oauth2"`
+	Username string   `json:"username,omitempty"`
+	TokenURL string   `json:"token_url,omitempty"`
+	ClientID string   `json:"client_id,omitempty"`
+	Scopes   []string `json:"scopes,omitempty"`
+}
+
+// endpointTLS is subscriptions.TLS without what is written only.
+type endpointTLS struct {
+	ClientCertificate string `json:"client_certificate,omitempty"`
+	CA                string `json:"ca,omitempty"`
+}
+
+func showSubscription(s subscriptions.Subscription) subscription {
+	out := subscription{
+		ID: s.ID, Spec: s.Spec, State: s.State, StateReason: s.StateReason,
+		CreatedAt: s.CreatedAt.UTC(), UpdatedAt: s.UpdatedAt.UTC(), Version: s.Version,
+		Endpoint: endpoint{URL: s.Endpoint.URL, Headers: s.Endpoint.Headers, Timeout: s.Endpoint.Timeout},
+	}
+	if auth := s.Endpoint.Auth; auth != nil {
+		out.Endpoint.Auth = &endpointAuth{
+			Type: auth.Type, Username: auth.Username, TokenURL: auth.TokenURL, ClientID: auth.ClientID, Scopes: auth.Scopes,
+		}
+	}
+	if tls := s.Endpoint.TLS; tls != nil {
+		out.Endpoint.TLS = &endpointTLS{ClientCertificate: tls.ClientCertificate, CA: tls.CA}
+	}
+	if out.Endpoint.Headers == nil {
+		out.Endpoint.Headers = map[string]string{}
+	}
+	if out.Labels == nil {
+		out.Labels = map[string]string{}
+	}
+	return out
+}
+
+// subscriptionInput is the body of create, as the document describes it; the
+// judge of a body is subscriptions.ParseSpec.
+type subscriptionInput struct {
+	subscriptions.Spec
+	Start startInput `json:"start"`
+}
+
+// subscriptionPatch is the body of PATCH, as the document describes it.
+type subscriptionPatch struct {
+	subscriptions.Spec
+}
+
+// startInput says where a new subscription begins.
+type startInput struct{}
+
+// Schema describes start for the document.
+func (startInput) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{
+		Description: `Where the subscription begins: "now", "earliest" (the oldest event that is kept), the offset of an event, or a time (RFC 3339): the first event committed at or after it.`,
+		Default:     "now",
+		OneOf:       []*huma.Schema{{Type: "string"}, {Type: "integer"}},
+	}
+}
+
+// secretSchema stands for subscriptions.Secret in the document.
+type secretSchema struct{}
+
+func (secretSchema) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: "string", WriteOnly: true}
+}
+
+func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
+
+func registerAliases(r huma.Registry) {
+	r.RegisterTypeAlias(typeOf[subscriptions.Secret](), typeOf[secretSchema]())
+}
+
+// checkURLs asks whether the spec's URLs may be called.
+func (a *API) checkURLs(spec subscriptions.Spec) error {
+	var fields subscriptions.FieldErrors
+	check := func(field, raw string) {
+		if err := a.config.URLs.CheckURL(raw); err != nil {
+			fields = append(fields, subscriptions.FieldError{Field: field, Message: err.Error()})
+		}
+	}
+	check("endpoint.url", spec.Endpoint.URL)
+	if auth := spec.Endpoint.Auth; auth != nil && auth.TokenURL != "" {
+		check("endpoint.auth.token_url", auth.TokenURL)
+	}
+	if len(fields) > 0 {
+		return fields
+	}
+	return nil
+}
