@@ -54,8 +54,10 @@ CREATE TABLE rowcall.leases (
   instance      text PRIMARY KEY,
   epoch         bigint NOT NULL,
   floor         bigint NOT NULL DEFAULT 0,  -- every lane of this instance that follows has settled all below
-  pid           integer,
+  pid           integer,                    -- the server process of the connection that renews it
   backend_start timestamptz,
+  appender_pid   integer,                   -- and of the one that appends: whoever takes over ends both
+  appender_start timestamptz,
   expires_at    timestamptz NOT NULL,
   renewed_at    timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 25);
@@ -138,7 +140,8 @@ CREATE TABLE rowcall.cursors (
   lane         integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   subscription text NOT NULL REFERENCES rowcall.subscriptions,
   owner        text,
-  epoch        bigint NOT NULL DEFAULT 0,
+  owner_epoch  bigint NOT NULL DEFAULT 0,        -- of the owner's lease when it claimed the lane
+  epoch        bigint NOT NULL DEFAULT 0,        -- grows at every hand-over
   "offset"     bigint NOT NULL,
   ahead        bigint[] NOT NULL DEFAULT '{}',
   following    boolean NOT NULL DEFAULT false,   -- the owner's floor counts where it is higher

@@ -1,6 +1,16 @@
 package store
 
-import "errors"
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
 
 var (
 	// ErrFenced: another instance, or a later life of this one, has taken over
@@ -17,6 +27,55 @@ var (
 )
 
 // Unavailable reports whether the store could not be reached, was shutting
-// down, read-only, out of space or out of connections: trying again later may
-// succeed, and nothing in the call was at fault.
-func Unavailable(err error) bool { panic("unwritten") }
+// down, read-only, out of space or out of connections, or did not answer in
+// time: trying again later may succeed, and nothing in the call was at fault.
+// A caller that cancelled its own context is told so, not this.
+func Unavailable(err error) bool {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return false
+	}
+	// Not even a refused password is the call's fault.
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return unavailableCode(pg.Code)
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	for _, lost := range []error{
+		context.DeadlineExceeded, os.ErrDeadlineExceeded,
+		io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed,
+		syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNREFUSED,
+	} {
+		if errors.Is(err, lost) {
+			return true
+		}
+	}
+	return pgconn.SafeToRetry(err) // the connection was found closed
+}
+
+// unavailableCode sorts SQLSTATEs: those that speak of the server's condition.
+func unavailableCode(code string) bool {
+	switch code {
+	case "25006", // read-only: a standby, or told to be
+		"25P03", "25P04", // our transaction idled or ran too long
+		"40001", "40P01", // serialization failure, deadlock
+		"55P03", "57014": // waited too long for a lock, ran too long
+		return true
+	}
+	for _, class := range []string{
+		"08",  // connection exceptions
+		"53",  // insufficient resources: disk full, out of memory, too many connections
+		"57P", // shutting down, crashed, starting up, idle session ended
+		"58",  // system errors: I/O
+		"F0",  // configuration file errors
+		"XX001" /* data corrupted */, "XX002",
+	} {
+		if strings.HasPrefix(code, class) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,42 +1,191 @@
 package store
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
 
-// Append makes the batch durable for the source: events, checkpoint and head
-// move in one transaction. It returns the offset of the first event (of the
-// next one, when the batch is empty: then only the checkpoint moves).
-//
-// An error leaves either nothing or all of it in the log (a COMMIT whose answer
-// was lost); calling Append again with the same batch is safe: it looks at the
-// checkpoint first. ErrFenced: claim the source again.
-func (s *Store) Append(ctx context.Context, claim SourceClaim, b *Batch) (Offset, error) {
-	panic("unwritten")
-}
+	"github.com/jackc/pgx/v5"
+)
 
 // Read returns events from offset on, at most limit of them and, but for the
 // first, at most maxBytes of data. It returns none at the head of the log.
 // The slice is shared: callers do not write to it. Where retention has dropped
 // from, reading starts at the oldest offset that is kept.
+//
+// It may return fewer than there are: a reader goes on until it gets none.
 func (s *Store) Read(ctx context.Context, from Offset, limit int, maxBytes int64) ([]Event, error) {
-	panic("unwritten")
+	limit = max(limit, 1)
+	from = max(from, Offset(s.oldest.Load()), 1)
+	if from >= s.Head() {
+		return nil, nil
+	}
+	if found := s.ring.read(from, limit, maxBytes); len(found) > 0 {
+		return found, nil
+	}
+	for range 3 {
+		found, err := s.readTable(ctx, from, limit, maxBytes)
+		if err != nil {
+			return nil, fmt.Errorf("read log: %w", err)
+		}
+		if len(found) > 0 && found[0].Offset == from {
+			return found, nil
+		}
+		// Another instance may have dropped a partition under us.
+		if err := s.readHead(ctx, s.pool); err != nil {
+			return nil, err
+		}
+		oldest := Offset(s.oldest.Load())
+		if oldest <= from {
+			return nil, fmt.Errorf("read log: offset %d is missing, though the oldest kept is %d", from, oldest)
+		}
+		from = oldest
+		if from >= s.Head() {
+			return nil, nil
+		}
+	}
+	return nil, fmt.Errorf("read log: the log is dropped faster than it is read, at offset %d", from)
 }
 
-// Head is the offset that the next event will get, as far as this instance
-// knows. It costs an atomic load.
-func (s *Store) Head() Offset { panic("unwritten") }
+// maxPage bounds a page from the table, whatever was asked for.
+const maxPage = 10_000
+
+// eventColumns is the order in which scanEvent expects them.
+const eventColumns = `"offset", lsn, ordinal, time, source, generation, kind, type, key, old_key, subject, id, data`
+
+// The sum keeps a page of large events from being sent only to be thrown away.
+// It reads the sizes, not the bytes.
+const readPageSQL = `
+SELECT ` + eventColumns + ` FROM (
+  SELECT *, sum(octet_length(data)) OVER (ORDER BY "offset" ROWS UNBOUNDED PRECEDING) AS bytes
+  FROM rowcall.events WHERE "offset" >= $1 AND "offset" < $2) page
+WHERE bytes <= $3 OR "offset" = $1
+ORDER BY "offset"`
+
+// readTable reads a page from the table, up to the head.
+func (s *Store) readTable(ctx context.Context, from Offset, limit int, maxBytes int64) ([]Event, error) {
+	past := min(from+Offset(min(limit, maxPage)), s.Head())
+	return s.queryEvents(ctx, int(past-from), readPageSQL, int64(from), int64(past), maxBytes)
+}
+
+// queryEvents runs a query that returns eventColumns.
+func (s *Store) queryEvents(ctx context.Context, most int, sql string, args ...any) ([]Event, error) {
+	rows, err := s.pool.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	p := page{events: make([]Event, 0, most)}
+	for rows.Next() {
+		if err := p.add(rows.RawValues()); err != nil {
+			rows.Close()
+			return nil, err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	// Only now is the connection free for a look-up of names.
+	for i := range p.events {
+		e := &p.events[i]
+		if i > 0 && e.SourceID == p.events[i-1].SourceID {
+			e.Source = p.events[i-1].Source
+			continue
+		}
+		if e.Source, err = s.eventSource(ctx, s.pool, e.SourceID); err != nil {
+			return nil, err
+		}
+	}
+	return p.events, nil
+}
 
 // Oldest is the oldest offset that is kept.
-func (s *Store) Oldest(ctx context.Context) (Offset, error) { panic("unwritten") }
+func (s *Store) Oldest(ctx context.Context) (Offset, error) {
+	if err := s.readHead(ctx, s.pool); err != nil {
+		return 0, err
+	}
+	return Offset(s.oldest.Load()), nil
+}
 
-// Wait returns when Head is past the offset, or ctx ends.
-func (s *Store) Wait(ctx context.Context, past Offset) error { panic("unwritten") }
+const (
+	selectEventSQL = `SELECT ` + eventColumns + ` FROM rowcall.events WHERE "offset" = $1`
+	selectKeptSQL  = `SELECT event, data FROM rowcall.deliveries WHERE "offset" = $1 AND event IS NOT NULL LIMIT 1`
+)
 
 // Event returns one event by offset: from the ring, the log, or a delivery
 // that kept it. ErrNotFound where retention has dropped it.
-func (s *Store) Event(ctx context.Context, at Offset) (*Event, error) { panic("unwritten") }
+func (s *Store) Event(ctx context.Context, at Offset) (*Event, error) {
+	if e := s.ring.get(at); e != nil {
+		return e, nil
+	}
+	found, err := s.queryEvents(ctx, 1, selectEventSQL, int64(at))
+	if err != nil {
+		return nil, fmt.Errorf("read event %d: %w", at, err)
+	}
+	if len(found) == 1 {
+		return &found[0], nil
+	}
+	var attributes, data []byte
+	err = s.pool.QueryRow(ctx, selectKeptSQL, int64(at)).Scan(&attributes, &data)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("read event %d: %w", at, ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read event %d: %w", at, err)
+	}
+	return s.keptEvent(ctx, at, attributes, data)
+}
 
-// EventByID finds an event by its CloudEvents id.
-func (s *Store) EventByID(ctx context.Context, id string) (*Event, error) { panic("unwritten") }
+// searched is how many of the newest events are searched for an id that was
+// given from outside: ids of that kind have no index.
+const searched = 100_000
+
+const (
+	eventByPositionSQL = `SELECT ` + eventColumns + ` FROM rowcall.events
+WHERE lsn = $1 AND ordinal = $2 AND generation = $3 AND id IS NULL ORDER BY "offset" DESC LIMIT 1`
+	eventByPublicIDSQL = `SELECT ` + eventColumns + ` FROM rowcall.events
+WHERE "offset" >= $2 AND id = $1 ORDER BY "offset" DESC LIMIT 1`
+	keptByPositionSQL = `SELECT "offset" FROM rowcall.deliveries
+WHERE (event->>'lsn')::bigint = $1 AND (event->>'ordinal')::bigint = $2 AND (event->>'generation')::integer = $3 AND event->>'id' IS NULL
+ORDER BY "offset" DESC LIMIT 1`
+	keptByPublicIDSQL = `SELECT "offset" FROM rowcall.deliveries WHERE event->>'id' = $1 ORDER BY "offset" DESC LIMIT 1`
+)
+
+// EventByID finds an event by its CloudEvents id: the newest, where sources
+// share one. A published id is found among the newest 100,000 events, and among
+// those that deliveries kept.
+func (s *Store) EventByID(ctx context.Context, id string) (*Event, error) {
+	var found []Event
+	var kept string
+	var args []any
+	generation, lsn, ordinal, ours := parseEventID(id)
+	var err error
+	if ours {
+		kept, args = keptByPositionSQL, []any{int64(lsn), ordinal, generation}
+		found, err = s.queryEvents(ctx, 1, eventByPositionSQL, args...)
+	}
+	if err == nil && len(found) == 0 {
+		from := max(0, int64(s.Head())-searched)
+		found, err = s.queryEvents(ctx, 1, eventByPublicIDSQL, id, from)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find event: %w", err)
+	}
+	if len(found) == 1 {
+		return &found[0], nil
+	}
+	if !ours {
+		kept, args = keptByPublicIDSQL, []any{id}
+	}
+	var at Offset
+	err = s.pool.QueryRow(ctx, kept, args...).Scan(&at)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("find event: %w", ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find event: %w", err)
+	}
+	return s.Event(ctx, at)
+}
 
 // EventFilter selects events for a list.
 type EventFilter struct {
@@ -45,9 +194,22 @@ type EventFilter struct {
 	Past Offset // only events below it; 0: from the newest
 }
 
-// Events lists events, newest first.
+const listEventsSQL = `SELECT ` + eventColumns + ` FROM rowcall.events
+WHERE "offset" < $1 AND "offset" >= $2 AND kind <> $3 AND ($4 = '' OR type = $4) AND ($5 = '' OR key = $5 OR old_key = $5)
+ORDER BY "offset" DESC LIMIT $6`
+
+// Events lists events, newest first. Markers of gaps are none.
 func (s *Store) Events(ctx context.Context, f EventFilter, limit int) ([]Event, error) {
-	panic("unwritten")
+	past := s.Head()
+	if f.Past > 0 {
+		past = min(past, f.Past)
+	}
+	limit = min(max(limit, 1), maxPage)
+	found, err := s.queryEvents(ctx, limit, listEventsSQL, int64(past), s.oldest.Load(), int16(KindGap), f.Type, f.Key, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list events: %w", err)
+	}
+	return found, nil
 }
 
 // LogStats is what the log weighs.
@@ -56,5 +218,18 @@ type LogStats struct {
 	Bytes        int64 // on disk, indexes included
 }
 
+const logBytesSQL = `SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint
+FROM pg_inherits WHERE inhparent = 'rowcall.events'::regclass`
+
 // LogStats measures the log.
-func (s *Store) LogStats(ctx context.Context) (LogStats, error) { panic("unwritten") }
+func (s *Store) LogStats(ctx context.Context) (LogStats, error) {
+	var stats LogStats
+	if err := s.readHead(ctx, s.pool); err != nil {
+		return stats, err
+	}
+	stats.Oldest, stats.Head = Offset(s.oldest.Load()), s.Head()
+	if err := s.pool.QueryRow(ctx, logBytesSQL).Scan(&stats.Bytes); err != nil {
+		return stats, fmt.Errorf("measure log: %w", err)
+	}
+	return stats, nil
+}

@@ -1,12 +1,20 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/rowcall/rowcall/migrations"
 	"github.com/rowcall/rowcall/subscriptions"
 )
 
@@ -25,6 +33,36 @@ type Config struct {
 	Logger            zerolog.Logger
 }
 
+// validate names every fault at once, and fills in defaults.
+func (c *Config) validate() error {
+	var errs []error
+	if c.URL == "" {
+		errs = append(errs, errors.New("URL: missing"))
+	}
+	if c.Instance == "" {
+		errs = append(errs, errors.New("Instance: missing"))
+	}
+	if c.Cipher == nil {
+		errs = append(errs, errors.New("Cipher: missing"))
+	}
+	for name, v := range map[string]int64{
+		"RingBytes": c.RingBytes, "Retention": int64(c.Retention), "LogMaxBytes": c.LogMaxBytes,
+		"AttemptsRetention": int64(c.AttemptsRetention), "DeadRetention": int64(c.DeadRetention), "LeaseTTL": int64(c.LeaseTTL),
+	} {
+		if v < 0 {
+			errs = append(errs, fmt.Errorf("%s: %d is below 0", name, v))
+		}
+	}
+	const day = 24 * time.Hour
+	c.RingBytes = cmp.Or(c.RingBytes, 32<<20)
+	c.Retention = cmp.Or(c.Retention, 7*day)
+	c.LogMaxBytes = cmp.Or(c.LogMaxBytes, 32<<30)
+	c.AttemptsRetention = cmp.Or(c.AttemptsRetention, 7*day)
+	c.DeadRetention = cmp.Or(c.DeadRetention, 30*day)
+	c.LeaseTTL = cmp.Or(c.LeaseTTL, 4*time.Second)
+	return errors.Join(errs...)
+}
+
 // Store is the durable log and the rows around it. Its methods are safe for
 // concurrent use. One that finds the database down returns an error for which
 // Unavailable is true, after having given up nothing: callers try again.
@@ -32,20 +70,161 @@ type Store struct {
 	config Config
 	pool   *pgxpool.Pool
 	log    zerolog.Logger
+
+	head     head     // the offset that the next event gets
+	ring     ring     // the newest part of the log
+	appender appender // the one connection that appends
+	names    names    // of sources
+	holder   holder   // this instance's lease
+	changes  changes  // who wants to hear of topics
+	spans    spans    // of partitions to be made
+	oldest   atomic.Int64
+	others   atomic.Bool // other instances live, and want to be told of a new head
 }
 
 // Open connects to a migrated database. It fails where the schema is older or
 // newer than this binary (ErrSchema), and where the master key is not the one
 // that the secrets were sealed with (ErrKey).
-func Open(ctx context.Context, config Config) (*Store, error) { panic("unwritten") }
+func Open(ctx context.Context, config Config) (*Store, error) {
+	if err := config.validate(); err != nil {
+		return nil, fmt.Errorf("store configuration: %w", err)
+	}
+	poolConfig, err := pgxpool.ParseConfig(config.URL)
+	if err != nil {
+		return nil, fmt.Errorf("parse database url: %w", err)
+	}
+	harden(&poolConfig.ConnConfig.Config)
+	poolConfig.ConnConfig.DialFunc = dialBounded
+	poolConfig.MaxConns = max(poolConfig.MaxConns, 8)
+	// A connection that a restart of the server cut should not be the next
+	// caller's problem.
+	poolConfig.HealthCheckPeriod = 5 * time.Second
+	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
+	if err != nil {
+		return nil, fmt.Errorf("open pool: %w", err)
+	}
+	s := &Store{config: config, pool: pool, log: config.Logger.With().Str("component", "store").Logger()}
+	s.ring.limit = config.RingBytes
+	s.spans = defaultSpans(config.LogMaxBytes)
+	s.holder.init()
+	if err := s.check(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// check looks whether the database is one to work with.
+func (s *Store) check(ctx context.Context) error {
+	if err := s.checkSchema(ctx); err != nil {
+		return err
+	}
+	if err := s.checkKey(ctx); err != nil {
+		return err
+	}
+	return s.readHead(ctx, s.pool)
+}
+
+const schemaVersionSQL = `SELECT coalesce(max(version_id), 0) FROM rowcall.schema_migrations WHERE is_applied`
+
+func (s *Store) checkSchema(ctx context.Context) error {
+	var version int64
+	err := s.pool.QueryRow(ctx, schemaVersionSQL).Scan(&version)
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "42P01" || pg.Code == "3F000") {
+		return fmt.Errorf("%w: the database holds no schema rowcall; run rowcall migrate", ErrSchema)
+	}
+	if err != nil {
+		return fmt.Errorf("read schema version: %w", err)
+	}
+	switch latest := migrations.Latest(); {
+	case version < latest:
+		return fmt.Errorf("%w: the database is at %d, this binary wants %d; run rowcall migrate", ErrSchema, version, latest)
+	case version > latest:
+		return fmt.Errorf("%w: the database is at %d, this binary knows %d; install a newer rowcall", ErrSchema, version, latest)
+	}
+	return nil
+}
+
+const (
+	keyCheck         = "key_check"
+	keyCheckPlace    = "settings/key_check"
+	keyCheckText     = "rowcall"
+	insertSettingSQL = `INSERT INTO rowcall.settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING`
+	selectSettingSQL = `SELECT value FROM rowcall.settings WHERE name = $1`
+)
+
+// checkKey opens a value that the first start sealed.
+func (s *Store) checkKey(ctx context.Context) error {
+	var sealed []byte
+	err := s.pool.QueryRow(ctx, selectSettingSQL, keyCheck).Scan(&sealed)
+	if errors.Is(err, pgx.ErrNoRows) {
+		fresh := s.config.Cipher.Seal([]byte(keyCheckText), keyCheckPlace)
+		if _, err := s.pool.Exec(ctx, insertSettingSQL, keyCheck, fresh); err != nil {
+			return fmt.Errorf("save key check value: %w", err)
+		}
+		// Two instances may start for the first time at once: the first counts.
+		err = s.pool.QueryRow(ctx, selectSettingSQL, keyCheck).Scan(&sealed)
+	}
+	if err != nil {
+		return fmt.Errorf("read key check value: %w", err)
+	}
+	if plain, err := s.config.Cipher.Open(sealed, keyCheckPlace); err != nil || string(plain) != keyCheckText {
+		return fmt.Errorf("%w: the secrets in this database were sealed with another key; start with that one", ErrKey)
+	}
+	return nil
+}
 
 // Run does the store's own work until ctx ends: it acquires and renews the
 // instance's lease, listens for notifications, makes partitions ahead and
 // drops old ones. It survives a database that is down for however long.
-func (s *Store) Run(ctx context.Context) error { panic("unwritten") }
+func (s *Store) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.keepLease(ctx) })
+	group.Go(func() error { return s.listen(ctx) })
+	group.Go(func() error { return s.pollHead(ctx) })
+	group.Go(func() error { return s.keepLog(ctx) })
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
 
 // Close frees the connections. Call it last.
-func (s *Store) Close() { panic("unwritten") }
+func (s *Store) Close() {
+	s.appender.close()
+	s.pool.Close()
+}
 
 // Ping is nil when the database answers and accepts writes.
-func (s *Store) Ping(ctx context.Context) error { panic("unwritten") }
+func (s *Store) Ping(ctx context.Context) error {
+	var readOnly bool
+	err := s.pool.QueryRow(ctx,
+		`SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean`).Scan(&readOnly)
+	if err != nil {
+		return fmt.Errorf("ping store: %w", err)
+	}
+	if readOnly {
+		return fmt.Errorf("ping store: %w", &pgconn.PgError{Severity: "ERROR", Code: "25006", Message: "the database is read-only"})
+	}
+	return nil
+}
+
+// repeat calls do, every period and until ctx ends; while do fails, after a
+// growing pause of at most the period and 5 s. It says a streak of failures
+// once, and its end once.
+func (s *Store) repeat(ctx context.Context, what string, period time.Duration, do func(context.Context) error) error {
+	var streak streak
+	for {
+		err := do(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		pause := period
+		if streak.note(s.log, what, err) {
+			pause = min(period, streak.pause())
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+}

@@ -68,7 +68,12 @@ func Run(t testing.TB, s *store.Store) (stop func()) {
 	}
 }
 
-// Cipher is a cipher with a key of its own.
-func Cipher(testing.TB) *subscriptions.Cipher {
-	return new(subscriptions.Cipher) // TODO(cipher): a fresh key, once subscriptions makes one
+// Cipher is a cipher with a key of its own. Stores on one database share one.
+func Cipher(t testing.TB) *subscriptions.Cipher {
+	t.Helper()
+	c, err := subscriptions.NewCipher(subscriptions.NewMasterKey())
+	if err != nil {
+		t.Fatalf("make cipher: %v", err)
+	}
+	return c
 }

@@ -1,0 +1,97 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// head is the offset that the next event gets, as far as this instance knows.
+// It only grows.
+type head struct {
+	next atomic.Int64
+
+	mu      sync.Mutex
+	changed chan struct{} // closed at the next advance; nil while nobody waits
+}
+
+// advance moves the head forward and wakes who waits.
+func (h *head) advance(next Offset) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if int64(next) <= h.next.Load() {
+		return
+	}
+	h.next.Store(int64(next))
+	if h.changed != nil {
+		close(h.changed)
+		h.changed = nil
+	}
+}
+
+// wait returns when the head is past the offset.
+func (h *head) wait(ctx context.Context, past Offset) error {
+	for {
+		h.mu.Lock()
+		if h.next.Load() > int64(past) {
+			h.mu.Unlock()
+			return nil
+		}
+		if h.changed == nil {
+			h.changed = make(chan struct{})
+		}
+		changed := h.changed
+		h.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Head is the offset that the next event will get, as far as this instance
+// knows. It costs an atomic load.
+func (s *Store) Head() Offset { return Offset(s.head.next.Load()) }
+
+// Wait returns when Head is past the offset, or ctx ends.
+func (s *Store) Wait(ctx context.Context, past Offset) error { return s.head.wait(ctx, past) }
+
+const readHeadSQL = `SELECT next, oldest FROM rowcall.log_head`
+
+// readHead learns the head from the table.
+func (s *Store) readHead(ctx context.Context, q querier) error {
+	var next, oldest Offset
+	if err := q.QueryRow(ctx, readHeadSQL).Scan(&next, &oldest); err != nil {
+		return fmt.Errorf("read log head: %w", err)
+	}
+	s.setOldest(oldest)
+	s.head.advance(next)
+	return nil
+}
+
+// setOldest moves what is known of the oldest offset forward.
+func (s *Store) setOldest(oldest Offset) {
+	for {
+		was := s.oldest.Load()
+		if int64(oldest) <= was || s.oldest.CompareAndSwap(was, int64(oldest)) {
+			return
+		}
+	}
+}
+
+// pollPeriod is how late an instance hears of another's appends where the
+// notification was lost.
+const pollPeriod = time.Second
+
+// pollHead learns the head every so often: notifications may be lost, and are
+// not sent by an instance that does not know of others yet.
+func (s *Store) pollHead(ctx context.Context) error {
+	return s.repeat(ctx, "read log head", pollPeriod, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+		defer cancel()
+		return s.readHead(ctx, s.pool)
+	})
+}

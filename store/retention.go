@@ -1,0 +1,267 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// keepLog makes partitions ahead and drops old ones, until ctx ends.
+func (s *Store) keepLog(ctx context.Context) error {
+	const often, seldom = time.Second, time.Minute
+	var swept time.Time
+	var full logLevel
+	return s.repeat(ctx, "keep the log", often, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Minute, errSlow)
+		defer cancel()
+		if err := s.growLog(ctx); err != nil {
+			return err
+		}
+		if time.Since(swept) < seldom {
+			return nil
+		}
+		if err := s.growAttempts(ctx); err != nil {
+			return err
+		}
+		if err := s.retain(ctx); err != nil {
+			return err
+		}
+		stats, err := s.LogStats(ctx)
+		if err != nil {
+			return err
+		}
+		full.note(s, stats)
+		swept = time.Now()
+		return nil
+	})
+}
+
+// logLevel is how full the log was when it was last looked at, as a step of
+// what is said about it.
+type logLevel int
+
+// note says when the log passes 70, 85 and 100 % of what it may weigh, once
+// each, and when it is below again.
+func (l *logLevel) note(s *Store, stats LogStats) {
+	share := float64(stats.Bytes) / float64(s.config.LogMaxBytes)
+	var level logLevel
+	for _, step := range []float64{0.7, 0.85, 1} {
+		if share >= step {
+			level++
+		}
+	}
+	was := *l
+	*l = level
+	if level == was {
+		return
+	}
+	event := s.log.Info()
+	if level > was {
+		event = s.log.Warn()
+	}
+	event = event.Int64("bytes", stats.Bytes).Int64("max_bytes", s.config.LogMaxBytes).
+		Int64("oldest", int64(stats.Oldest)).Int64("head", int64(stats.Head))
+	switch level {
+	case 0:
+		event.Msg("the log has room again")
+	case 3:
+		event.Msg("the log is past its size limit: appends go on; a lane that stands still holds it, see the backlogs")
+	default:
+		event.Msg("the log is filling up")
+	}
+}
+
+// One instance is enough, and two in each other's way: the first by name of
+// those that live does it.
+const retainerSQL = `
+SELECT coalesce(min(instance) = $1, true) FROM rowcall.leases WHERE expires_at > clock_timestamp()`
+
+// retain removes what is older than it is kept. Killed at any point, it goes on
+// from there at the next call.
+func (s *Store) retain(ctx context.Context) error {
+	var ours bool
+	if err := s.pool.QueryRow(ctx, retainerSQL, s.config.Instance).Scan(&ours); err != nil {
+		return fmt.Errorf("see who retains: %w", err)
+	}
+	if !ours {
+		return nil
+	}
+	return errors.Join(s.dropDeadLetters(ctx), s.retainEvents(ctx), s.retainAttempts(ctx))
+}
+
+const dropDeadSQL = `
+DELETE FROM rowcall.deliveries WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM rowcall.deliveries WHERE state = 'dead' AND updated_at < clock_timestamp() - $1::interval LIMIT 10000))
+  AND state = 'dead'`
+
+// dropDeadLetters removes dead letters older than DeadRetention.
+func (s *Store) dropDeadLetters(ctx context.Context) error {
+	for {
+		tag, err := s.pool.Exec(ctx, dropDeadSQL, s.config.DeadRetention)
+		if err != nil {
+			return fmt.Errorf("drop dead letters: %w", err)
+		}
+		if n := tag.RowsAffected(); n > 0 {
+			s.log.Info().Int64("count", n).Msg("dead letters reached their retention")
+		} else {
+			return nil
+		}
+	}
+}
+
+// The oldest partition, where it is full, its last event is older than the
+// retention, and every lane has passed it; or one whose removal has begun.
+const expiredPartitionSQL = `
+SELECT p.first, p.past, p.name, p.detaching FROM (
+  SELECT * FROM rowcall.partitions ORDER BY first LIMIT 1) p, rowcall.log_head h
+WHERE p.detaching OR p.past <= h.next
+  AND (SELECT e.time FROM rowcall.events e WHERE e."offset" >= p.first AND e."offset" < p.past ORDER BY e."offset" DESC LIMIT 1)
+    < clock_timestamp() - $1::interval
+  AND p.past <= ALL (` + effectiveCursorsSQL + `)`
+
+// effectiveCursorsSQL is below what every lane has settled. The floor of a
+// lane's owner counts for lanes that follow.
+const effectiveCursorsSQL = `
+SELECT CASE WHEN c.following THEN greatest(c."offset", coalesce(l.floor, 0)) ELSE c."offset" END
+FROM rowcall.cursors c LEFT JOIN rowcall.leases l ON l.instance = c.owner`
+
+// retainEvents drops partitions of the log, oldest first.
+func (s *Store) retainEvents(ctx context.Context) error {
+	for {
+		var first, past Offset
+		var name string
+		var detaching bool
+		err := s.pool.QueryRow(ctx, expiredPartitionSQL, s.config.Retention).Scan(&first, &past, &name, &detaching)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("find partitions to drop: %w", err)
+		}
+		if !detaching {
+			if err := s.leavePartition(ctx, first, past); err != nil {
+				return fmt.Errorf("leave partition %s: %w", name, err)
+			}
+		}
+		if err := s.detachAndDrop(ctx, "events", name); err != nil {
+			return fmt.Errorf("drop partition %s: %w", name, err)
+		}
+		if _, err := s.pool.Exec(ctx, `DELETE FROM rowcall.partitions WHERE first = $1`, int64(first)); err != nil {
+			return fmt.Errorf("forget partition %s: %w", name, err)
+		}
+		s.log.Info().Str("partition", name).Int64("oldest", int64(past)).Msg("events reached their retention")
+	}
+}
+
+const (
+	keepSQL = `
+UPDATE rowcall.deliveries d SET event = ` + keptColumns + `, data = e.data
+FROM rowcall.events e
+WHERE e."offset" = d."offset" AND d.event IS NULL
+  AND d."offset" >= $1 AND d."offset" < $2 AND e."offset" >= $1 AND e."offset" < $2`
+	detachingSQL  = `UPDATE rowcall.partitions SET detaching = true WHERE first = $1`
+	setOldestSQL  = `UPDATE rowcall.log_head SET oldest = greatest(oldest, $1) RETURNING oldest`
+	settledAllSQL = `SELECT $1 <= ALL (` + effectiveCursorsSQL + `)`
+)
+
+// leavePartition moves the oldest offset past a partition, and gives the
+// deliveries that remain of it their events.
+//
+// A lane made at this moment to start below finds the oldest offset moved when
+// it reads, and starts there.
+func (s *Store) leavePartition(ctx context.Context, first, past Offset) error {
+	var oldest Offset
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		var settled bool
+		if err := tx.QueryRow(ctx, settledAllSQL, int64(past)).Scan(&settled); err != nil {
+			return err
+		}
+		if !settled {
+			return errors.New("a lane needs it after all")
+		}
+		if _, err := tx.Exec(ctx, keepSQL, int64(first), int64(past)); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, detachingSQL, int64(first)); err != nil {
+			return err
+		}
+		// Last, since it locks out appends.
+		return tx.QueryRow(ctx, setOldestSQL, int64(past)).Scan(&oldest)
+	})
+	if err == nil {
+		s.setOldest(oldest)
+	}
+	return err
+}
+
+// retainAttempts drops days of history.
+func (s *Store) retainAttempts(ctx context.Context) error {
+	now, err := s.now(ctx)
+	if err != nil {
+		return err
+	}
+	there, err := s.attemptPartitions(ctx)
+	if err != nil {
+		return err
+	}
+	for name, attached := range there {
+		day, err := time.Parse(dayFormat, strings.TrimPrefix(name, "attempts_"))
+		if err != nil {
+			continue // not of our making
+		}
+		// A detached table is one whose removal was cut short.
+		if attached && day.AddDate(0, 0, 1).After(now.Add(-s.config.AttemptsRetention)) {
+			continue
+		}
+		if err := s.detachAndDrop(ctx, "attempts", name); err != nil {
+			return fmt.Errorf("drop partition %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+const attachedSQL = `
+SELECT i.inhdetachpending FROM pg_inherits i
+WHERE i.inhparent = to_regclass('rowcall.' || $1) AND i.inhrelid = to_regclass('rowcall.' || $2)`
+
+// detachAndDrop removes a partition without stopping anybody for long: a plain
+// DROP waits for readers, and makes appends wait behind it.
+func (s *Store) detachAndDrop(ctx context.Context, parent, name string) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	// DETACH … CONCURRENTLY is not allowed in a transaction that could set them
+	// for itself.
+	if _, err := conn.Exec(ctx, `SET lock_timeout = '5s'; SET statement_timeout = '25s'`); err != nil {
+		return err
+	}
+	defer func() { _, _ = conn.Exec(ctx, `RESET lock_timeout; RESET statement_timeout`) }()
+
+	table := pgx.Identifier{"rowcall", name}.Sanitize()
+	var pending bool
+	err = conn.QueryRow(ctx, attachedSQL, parent, name).Scan(&pending)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows): // detached before
+	case err != nil:
+		return err
+	default:
+		// One that was cut short can only be finalized.
+		how := "CONCURRENTLY"
+		if pending {
+			how = "FINALIZE"
+		}
+		if _, err := conn.Exec(ctx, `ALTER TABLE `+pgx.Identifier{"rowcall", parent}.Sanitize()+` DETACH PARTITION `+table+` `+how); err != nil {
+			return fmt.Errorf("detach: %w", err)
+		}
+	}
+	if _, err := conn.Exec(ctx, `DROP TABLE IF EXISTS `+table); err != nil {
+		return fmt.Errorf("drop: %w", err)
+	}
+	return nil
+}
