@@ -1,0 +1,109 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// refusal says why a source cannot be captured as it is, and what to do about
+// it. Time alone does not heal it.
+type refusal struct {
+	reason string
+	hint   string // SQL, or a setting
+}
+
+func (r *refusal) Error() string { return r.reason }
+
+// logFailure is an error of the store, so that its SQLSTATE is not taken for
+// one of the source.
+type logFailure struct{ err error }
+
+func (f *logFailure) Error() string { return "store: " + f.err.Error() }
+func (f *logFailure) Unwrap() error { return f.err }
+
+// SQLSTATEs that decide what happens next.
+const (
+	stateProtocolViolation = "08P01"
+	stateInvalidAuth       = "28000"
+	stateInvalidPassword   = "28P01"
+	stateNoDatabase        = "3D000"
+	stateNoPrivilege       = "42501"
+	stateUndefinedObject   = "42704"
+	stateDuplicateObject   = "42710"
+	stateLimitReached      = "53400"
+	stateTooManyClients    = "53300"
+	statePrerequisite      = "55000"
+	stateInUse             = "55006"
+	stateNotSupported      = "0A000"
+	stateAdminShutdown     = "57P01"
+	stateCannotConnect     = "57P03"
+)
+
+func sqlState(err error) string {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pgErr.Code
+	}
+	return ""
+}
+
+// classify splits what needs a person from what passes: it returns the refusal
+// that err amounts to, or nil where trying again may help.
+func classify(err error) *refusal {
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return r
+	}
+	if _, ok := errors.AsType[*logFailure](err); ok {
+		return nil
+	}
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return nil
+	}
+	said := describe(pgErr)
+	switch pgErr.Code {
+	case stateInvalidPassword:
+		return &refusal{"wrong user or password for the source: " + said,
+			"correct the user and password in ROWCALL_SOURCE_URL"}
+	case stateInvalidAuth:
+		return &refusal{"the source does not let us in: " + said,
+			"allow this user, database and address in pg_hba.conf (logical replication needs a line for the database itself, not for \"replication\"), and check that the role may log in"}
+	case stateNoDatabase:
+		return &refusal{"the source has no such database: " + said,
+			"correct the database in ROWCALL_SOURCE_URL"}
+	case stateNoPrivilege:
+		return &refusal{"the source denies a right: " + said,
+			"ALTER ROLE the_role REPLICATION; and give it ownership of the tables, or let an administrator create the publication"}
+	case stateLimitReached:
+		return &refusal{"the source has no replication slot left: " + said,
+			"raise max_replication_slots (needs a restart of the source), or drop a slot that nobody uses: SELECT slot_name, active FROM pg_replication_slots;"}
+	case stateProtocolViolation:
+		return &refusal{"a connection pooler seems to stand before the source: " + said,
+			"let ROWCALL_SOURCE_URL name the database server itself: replication does not pass a pooler"}
+	case stateNotSupported:
+		return &refusal{"the source cannot do logical replication: " + said, ""}
+	}
+	return nil
+}
+
+// explain is the reason that people read of an error which is tried again.
+func explain(err error) string {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return describe(pgErr)
+	}
+	if _, ok := errors.AsType[*logFailure](err); ok {
+		return "the store cannot take appends: " + err.Error()
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "no answer from the source in time"
+	}
+	return strings.ReplaceAll(err.Error(), "\n", " ")
+}
+
+// describe is an error of the server in a line.
+func describe(pgErr *pgconn.PgError) string {
+	return fmt.Sprintf("%s (SQLSTATE %s)", pgErr.Message, pgErr.Code)
+}
