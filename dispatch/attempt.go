@@ -1,10 +1,12 @@
 package dispatch
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -20,6 +22,9 @@ const (
 	maxKept = 4 << 10
 )
 
+// maxPooled bounds the buffers that are kept for later requests.
+const maxPooled = 1 << 20
+
 // errTooLarge says that a success's body went past maxRead.
 var errTooLarge = errors.New("read response: the body is larger than 64 KiB")
 
@@ -31,8 +36,9 @@ type Sender struct {
 
 // NewSender sends through rt with the header User-Agent: rowcall/<version>.
 //
-// Headers and bodies of requests are used again once a response's body has been
-// read to its end: rt must not keep a request, or its Header, for longer.
+// Headers and bodies of requests are used again: rt must not keep a request, or
+// its Header, beyond the end of the response. (They are only where rt says by
+// httptrace's WroteRequest that it has done with them, as *http.Transport does.)
 func NewSender(rt http.RoundTripper, version string) *Sender {
 	return &Sender{rt: rt, userAgent: []string{"rowcall/" + version}}
 }
@@ -61,6 +67,9 @@ func (s *Sender) Try(ctx context.Context, t *Target, e *store.Event, attempt int
 	defer cancel()
 	env := t.envelope()
 	body := env.fill(s, e, at, attempt)
+	env.reader.Reset(body)
+	env.wrote.Store(false)
+	ctx = httptrace.WithClientTrace(ctx, &env.trace)
 	req := (&http.Request{
 		Method:        http.MethodPost,
 		URL:           t.url,
@@ -69,8 +78,8 @@ func (s *Sender) Try(ctx context.Context, t *Target, e *store.Event, attempt int
 		ProtoMinor:    1,
 		Host:          t.url.Host,
 		Header:        env.header,
-		Body:          body,
-		ContentLength: int64(len(body.rest)),
+		Body:          env.body,
+		ContentLength: int64(len(body)),
 	}).WithContext(ctx)
 
 	reply := Reply{At: at}
@@ -79,7 +88,9 @@ func (s *Sender) Try(ctx context.Context, t *Target, e *store.Event, attempt int
 		reply.Err = err
 	} else {
 		reply.read(resp, at)
-		if reply.Err == nil && body.read.Load() {
+		// A receiver may answer before it has read the request, which the
+		// transport then still holds.
+		if reply.Err == nil && env.wrote.Load() && cap(env.content) <= maxPooled {
 			t.envelopes.Put(env)
 		}
 	}
@@ -178,10 +189,13 @@ type envelope struct {
 	timestamp []string
 	signature []string
 	attempt   []string
-	agent     []string
 	signer    signer
 	content   []byte // what is signed: "<id>.<timestamp>.<body>"
 	text      []byte
+	reader    bytes.Reader
+	body      io.ReadCloser // over reader: net/http sends a body of this type together with the header
+	trace     httptrace.ClientTrace
+	wrote     atomic.Bool // the transport has written the request
 }
 
 func (t *Target) envelope() *envelope {
@@ -204,11 +218,13 @@ func (t *Target) envelope() *envelope {
 	env.header[headerTimestamp] = env.timestamp
 	env.header[headerSignature] = env.signature
 	env.header["Rowcall-Attempt"] = env.attempt
+	env.body = io.NopCloser(&env.reader)
+	env.trace.WroteRequest = func(info httptrace.WroteRequestInfo) { env.wrote.Store(info.Err == nil) }
 	return env
 }
 
-// fill makes the request of one try and returns its body.
-func (env *envelope) fill(s *Sender, e *store.Event, at time.Time, attempt int) *requestBody {
+// fill makes the header and the body of one try.
+func (env *envelope) fill(s *Sender, e *store.Event, at time.Time, attempt int) []byte {
 	env.header["User-Agent"] = s.userAgent
 	content := appendWebhookID(env.content[:0], e)
 	idEnd := len(content)
@@ -228,26 +244,5 @@ func (env *envelope) fill(s *Sender, e *store.Event, at time.Time, attempt int) 
 	env.timestamp[0] = values[idEnd+1 : timeEnd]
 	env.signature[0] = values[timeEnd:]
 	env.attempt[0] = strconv.Itoa(attempt)
-	return &requestBody{rest: content[bodyStart:]}
+	return content[bodyStart:]
 }
-
-// requestBody reads an envelope's bytes once. A transport may go on reading
-// after RoundTrip has returned; read says that it has come to the end, after
-// which it touches neither these bytes nor the header, which went before them.
-type requestBody struct {
-	rest []byte
-	read atomic.Bool
-}
-
-func (b *requestBody) Read(p []byte) (int, error) {
-	n := copy(p, b.rest)
-	b.rest = b.rest[n:]
-	if len(b.rest) > 0 {
-		return n, nil
-	}
-	b.rest = nil
-	b.read.Store(true)
-	return n, io.EOF
-}
-
-func (b *requestBody) Close() error { return nil }

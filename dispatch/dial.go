@@ -3,7 +3,6 @@ package dispatch
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -33,6 +32,7 @@ func (g *Guard) Transport() *http.Transport {
 		ForceAttemptHTTP2:      true,
 		MaxIdleConns:           2048,
 		MaxIdleConnsPerHost:    1024,
+		WriteBufferSize:        16 << 10,         // header and body of a usual event in one write
 		IdleConnTimeout:        60 * time.Second, // an address that moved is found within this
 		MaxResponseHeaderBytes: 32 << 10,
 		TLSClientConfig: &tls.Config{
@@ -181,5 +181,5 @@ func (g *Guard) connect(ctx context.Context, network, host string, targets []net
 	if first == nil {
 		first = &net.DNSError{Err: "no addresses", Name: host, IsNotFound: true}
 	}
-	return nil, errors.Join(first)
+	return nil, first
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -246,8 +247,17 @@ func canonicalHost(host string, bracketed bool) (string, error) {
 		}
 		return host, nil
 	}
-	ascii, err := idna.Lookup.ToASCII(strings.TrimSuffix(host, "."))
-	if err != nil || ascii == "" || len(ascii) > 253 || !isHostName(ascii) {
+	ascii := strings.TrimSuffix(host, ".")
+	if strings.ContainsFunc(ascii, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		// The mapping of net/http, which leaves ASCII alone as well: real names
+		// hold _ and other things that IDNA refuses.
+		mapped, err := idna.Lookup.ToASCII(ascii)
+		if err != nil {
+			return "", errors.New("the URL's host is not a host name")
+		}
+		ascii = mapped
+	}
+	if len(ascii) > 253 || !isHostName(ascii) {
 		return "", errors.New("the URL's host is not a host name")
 	}
 	ascii = strings.ToLower(ascii)

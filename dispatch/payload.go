@@ -3,7 +3,6 @@ package dispatch
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"time"
 	"unicode/utf8"
 
 	"github.com/rowcall/rowcall/store"
@@ -36,7 +35,7 @@ func AppendCloudEvent(dst []byte, e *store.Event) []byte {
 	}
 	if at := e.CommittedAt(); at.Year() >= 0 && at.Year() <= 9999 {
 		dst = append(dst, `,"time":"`...)
-		dst = appendTime(dst, at)
+		dst = at.AppendFormat(dst, timeLayout)
 		dst = append(dst, '"')
 	}
 	dst = append(dst, `,"datacontenttype":"application/json"`...)
@@ -72,11 +71,6 @@ func appendWebhookID(dst []byte, e *store.Event) []byte {
 	sum := sha256.Sum256(text)
 	dst = append(dst, "e-"...)
 	return hex.AppendEncode(dst, sum[:16])
-}
-
-// appendTime appends at by timeLayout: a sixth of the cost of AppendFormat.
-func appendTime(dst []byte, at time.Time) []byte {
-	return at.AppendFormat(dst, timeLayout)
 }
 
 // appendString appends s as a JSON string. Only what JSON requires is escaped;
