@@ -2,6 +2,11 @@ package store
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/rowcall/rowcall/subscriptions"
 )
@@ -17,45 +22,220 @@ type Lane struct {
 	Subscription subscriptions.Subscription
 }
 
+// effectiveCursor is the cursor of a lane c whose owner's lease is l: below it
+// everything is settled or held. Lanes that follow do not write their own while
+// nothing of theirs is pending; their owner's floor stands for all of them.
+const effectiveCursor = `CASE WHEN c.following THEN greatest(c."offset", l.floor) ELSE c."offset" END`
+
+// Of this instance ($1), in this life of it ($2).
+const ourLanesSQL = `
+SELECT coalesce(array_agg(c.lane) FILTER (WHERE c.owner = $1 AND c.owner_epoch = $2), '{}'),
+       coalesce(array_agg(s.version) FILTER (WHERE c.owner = $1 AND c.owner_epoch = $2), '{}'),
+       coalesce(bool_or(c.owner IS NULL OR c.owner = $1 AND c.owner_epoch <> $2
+         OR c.owner <> $1 AND (l.instance IS NULL OR l.expires_at < now())), false)
+FROM rowcall.cursors c
+JOIN rowcall.subscriptions s ON s.id = c.subscription
+LEFT JOIN rowcall.leases l ON l.instance = c.owner`
+
 // ClaimLanes gives this instance every lane that has no live owner and returns
 // all lanes that it owns now, their deliveries not included. Lanes whose id and
 // subscription version are in have are left out of the answer, but for owned,
 // which names every lane owned (what is missing there is gone).
+//
+// Lanes that an earlier life of this instance owned are claimed anew. A claimed
+// lane does not follow, whatever it did before: its cursor is written out, and
+// follows again once its owner settles that it does. Lanes of paused and
+// disabled subscriptions are claimed and returned as any other.
+//
+// ErrFenced where this instance has lost its lease. A call that finds nothing
+// to claim is one statement, whose answer is two arrays.
 func (s *Store) ClaimLanes(ctx context.Context, have map[LaneID]int64) (lanes []Lane, owned []LaneID, err error) {
-	panic("unwritten")
+	lanes, owned, err = s.claimLanes(ctx, have)
+	if err != nil {
+		return nil, nil, fmt.Errorf("claim lanes: %w", err)
+	}
+	return lanes, owned, nil
 }
 
-// Settlement is what became of events, for all lanes of an instance.
-type Settlement struct {
-	Floor Offset // every lane that follows has settled all below; 0: leave
-	Lanes []LaneSettlement
+func (s *Store) claimLanes(ctx context.Context, have map[LaneID]int64) ([]Lane, []LaneID, error) {
+	lease, err := s.Lease(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var ids []int32
+	var versions []int64
+	var some bool
+	look := func() error {
+		return s.pool.QueryRow(ctx, ourLanesSQL, lease.Instance, lease.Epoch).Scan(&ids, &versions, &some)
+	}
+	if err := look(); err != nil {
+		return nil, nil, err
+	}
+	var claimed []int32
+	if some {
+		if claimed, err = s.takeLanes(ctx, lease); err != nil {
+			return nil, nil, err
+		}
+		if err := look(); err != nil {
+			return nil, nil, err
+		}
+	}
+	slices.Sort(claimed)
+	owned := make([]LaneID, len(ids))
+	var news []int32
+	for i, id := range ids {
+		owned[i] = LaneID(id)
+		version, there := have[LaneID(id)]
+		if _, fresh := slices.BinarySearch(claimed, id); fresh || !there || version != versions[i] {
+			news = append(news, id)
+		}
+	}
+	if len(news) == 0 {
+		return nil, owned, nil
+	}
+	lanes, err := s.readLanes(ctx, lease, news)
+	return lanes, owned, err
 }
 
-// LaneSettlement is what became of one lane's events since the last one.
-type LaneSettlement struct {
-	Lane      LaneID
-	Epoch     int64
-	Cursor    Offset
-	Ahead     []OffsetRange
-	Following bool // nothing is pending: the floor counts from now on
-	HeldMS    int64
-	Upsert    []Delivery // new or changed
-	Delete    []Offset   // deliveries that ended
-	Intents   []int64    // intents that were applied
+// All leases in one order, so that instances which take over from each other
+// do not wait for each other in a circle.
+const lockLeasesSQL = `
+SELECT l.instance, l.epoch, l.instance = $1
+FROM rowcall.leases l
+WHERE l.instance = $1 OR l.expires_at < now() AND EXISTS (SELECT FROM rowcall.cursors c WHERE c.owner = l.instance)
+ORDER BY l.instance FOR UPDATE`
+
+// From here on the dead instance's floor stands still, should it wake up.
+const raiseLeasesSQL = `UPDATE rowcall.leases SET epoch = epoch + 1 WHERE instance = ANY($1::text[])`
+
+// The lanes to take: of nobody, of a former life of ours, of the instances
+// found dead ($3), and of those that have no lease at all.
+const freeLanes = `(c.owner IS NULL OR c.owner = $1 AND c.owner_epoch <> $2 OR c.owner = ANY($3::text[])
+  OR NOT EXISTS (SELECT FROM rowcall.leases WHERE instance = c.owner))`
+
+const lockLanesSQL = `SELECT count(*) FROM (
+  SELECT FROM rowcall.cursors c WHERE ` + freeLanes + ` ORDER BY c.lane FOR UPDATE) AS locked`
+
+// A statement of its own behind the lock, so that it sees what those wrote who
+// held it. Without a lease the floor is not known, and the cursor alone counts.
+const takeLanesSQL = `
+UPDATE rowcall.cursors c
+SET "offset" = CASE WHEN c.following
+      THEN greatest(c."offset", (SELECT l.floor FROM rowcall.leases l WHERE l.instance = c.owner))
+      ELSE c."offset" END,
+    following = false, owner = $1, owner_epoch = $2, epoch = c.epoch + 1
+WHERE ` + freeLanes + ` RETURNING c.lane`
+
+// takeLanes claims every lane that is free, and returns them.
+func (s *Store) takeLanes(ctx context.Context, lease Lease) (claimed []int32, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, lockLeasesSQL, lease.Instance)
+		if err != nil {
+			return err
+		}
+		var instance string
+		var epoch int64
+		var ours, holds bool
+		dead := []string{}
+		_, err = pgx.ForEachRow(rows, []any{&instance, &epoch, &ours}, func() error {
+			if ours {
+				holds = epoch == lease.Epoch
+			} else {
+				dead = append(dead, instance)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if !holds {
+			return ErrFenced
+		}
+		if len(dead) > 0 {
+			if _, err := tx.Exec(ctx, raiseLeasesSQL, dead); err != nil {
+				return err
+			}
+		}
+		var locked int64
+		if err := tx.QueryRow(ctx, lockLanesSQL, lease.Instance, lease.Epoch, dead).Scan(&locked); err != nil {
+			return err
+		}
+		if rows, err = tx.Query(ctx, takeLanesSQL, lease.Instance, lease.Epoch, dead); err != nil {
+			return err
+		}
+		claimed, err = pgx.CollectRows(rows, pgx.RowTo[int32])
+		return err
+	})
+	if err == nil && len(claimed) > 0 {
+		s.log.Info().Int("lanes", len(claimed)).Int64("epoch", lease.Epoch).Msg("claimed lanes")
+	}
+	return claimed, err
 }
 
-// Settle records a settlement in one transaction. Lanes whose epoch has moved
-// on are returned as fenced and not written; the others stand. ErrFenced where
-// the whole instance has lost its lease: nothing was written. A lane whose rows
-// the database refuses for a reason of their own (a permanent SQLSTATE) comes
-// back in faulty with the error; the others stand.
-func (s *Store) Settle(ctx context.Context, set Settlement) (fenced []LaneID, faulty map[LaneID]error, err error) {
-	panic("unwritten")
+const lanesSQL = `
+SELECT ` + subscriptionColumns + `, c.lane, c.epoch, ` + effectiveCursor + `, c.ahead, c.following, c.held_ms
+FROM rowcall.cursors c
+JOIN rowcall.subscriptions s ON s.id = c.subscription
+LEFT JOIN rowcall.leases l ON l.instance = c.owner
+WHERE c.lane = ANY($3::integer[]) AND c.owner = $1 AND c.owner_epoch = $2
+ORDER BY c.lane`
+
+func (s *Store) readLanes(ctx context.Context, lease Lease, ids []int32) ([]Lane, error) {
+	rows, err := s.pool.Query(ctx, lanesSQL, lease.Instance, lease.Epoch, ids)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Lane, error) {
+		var l Lane
+		var ahead []int64
+		var err error
+		l.Subscription, err = s.scanSubscription(row, &l.ID, &l.Epoch, &l.Cursor, &ahead, &l.Following, &l.HeldMS)
+		for i := 0; i+1 < len(ahead); i += 2 {
+			l.Ahead = append(l.Ahead, OffsetRange{From: Offset(ahead[i]), Past: Offset(ahead[i+1])})
+		}
+		return l, err
+	})
 }
+
+// Many lanes share the floor: their event is looked up once.
+const backlogsSQL = `
+WITH lanes AS (
+  SELECT c.lane, c.subscription, ` + effectiveCursor + ` AS at
+  FROM rowcall.cursors c LEFT JOIN rowcall.leases l ON l.instance = c.owner
+), waiting AS (
+  SELECT p.at, e.time
+  FROM (SELECT DISTINCT at FROM lanes) p, rowcall.log_head h, rowcall.events e
+  WHERE e."offset" = greatest(p.at, h.oldest)
+), held AS (
+  SELECT lane, count(*) FILTER (WHERE state = 'retrying') AS retrying,
+         count(*) FILTER (WHERE state = 'blocked') AS blocked, count(*) FILTER (WHERE state = 'dead') AS dead
+  FROM rowcall.deliveries GROUP BY lane
+)
+SELECT lane, subscription, at, coalesce(retrying, 0), coalesce(blocked, 0), coalesce(dead, 0), time
+FROM lanes LEFT JOIN held USING (lane) LEFT JOIN waiting USING (at)
+ORDER BY lane`
 
 // Backlogs returns, for every lane, its cursor and the number of its deliveries
 // by state.
-func (s *Store) Backlogs(ctx context.Context) ([]Backlog, error) { panic("unwritten") }
+func (s *Store) Backlogs(ctx context.Context) ([]Backlog, error) {
+	rows, err := s.pool.Query(ctx, backlogsSQL)
+	if err != nil {
+		return nil, fmt.Errorf("read backlogs: %w", err)
+	}
+	backlogs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Backlog, error) {
+		var b Backlog
+		var oldest *time.Time
+		err := row.Scan(&b.Lane, &b.Subscription, &b.Cursor, &b.Retrying, &b.Blocked, &b.Dead, &oldest)
+		if oldest != nil {
+			b.OldestAt = oldest.UnixMicro()
+		}
+		return b, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read backlogs: %w", err)
+	}
+	return backlogs, nil
+}
 
 // Backlog is how far a lane is.
 type Backlog struct {

@@ -2,7 +2,11 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/rowcall/rowcall/subscriptions"
 )
@@ -35,45 +39,173 @@ type Delivery struct {
 	Event         *Event           // set by Delivery and Deliveries: attributes; by Delivery: data too. nil where it is gone
 }
 
-// LaneDeliveries returns a lane's retrying and blocked deliveries by offset,
-// without their events, and, of the dead ones, those alone that hold their key
-// (on_dead: block).
-func (s *Store) LaneDeliveries(ctx context.Context, lane LaneID, withDead bool) ([]Delivery, error) {
-	panic("unwritten")
+// deliveryColumns are what scanDelivery reads, of rowcall.deliveries d.
+const deliveryColumns = `d.lane, d."offset", d.state, d.keys, coalesce(d.barrier, ''), d.attempts, d.due_at,
+  d.first_failed_at, d.held_ms, d.reason, d.status, d.error, d.updated_at`
+
+func scanDelivery(row pgx.Row, more ...any) (Delivery, error) {
+	var d Delivery
+	var due, firstFailed *time.Time
+	err := row.Scan(append([]any{&d.Lane, &d.Offset, &d.State, &d.Keys, &d.Barrier, &d.Attempts, &due,
+		&firstFailed, &d.HeldMS, &d.Reason, &d.Status, &d.Error, &d.UpdatedAt}, more...)...)
+	d.DueAt, d.FirstFailedAt, d.UpdatedAt = timeOf(due), timeOf(firstFailed), d.UpdatedAt.UTC()
+	return d, err
 }
 
-// DeliveryFilter selects deliveries for a list.
+const laneDeliveriesSQL = `
+SELECT ` + deliveryColumns + ` FROM rowcall.deliveries d
+WHERE d.lane = $1 AND (d.state <> 'dead' OR $2 AND (cardinality(d.keys) > 0 OR d.barrier IS NOT NULL))
+ORDER BY d."offset"`
+
+// LaneDeliveries returns a lane's retrying and blocked deliveries by offset,
+// without their events, and, with withDead, of the dead ones those that hold a
+// key (on_dead: block).
+func (s *Store) LaneDeliveries(ctx context.Context, lane LaneID, withDead bool) ([]Delivery, error) {
+	rows, err := s.pool.Query(ctx, laneDeliveriesSQL, int32(lane), withDead)
+	if err != nil {
+		return nil, fmt.Errorf("read deliveries of lane %d: %w", lane, err)
+	}
+	deliveries, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Delivery, error) { return scanDelivery(row) })
+	if err != nil {
+		return nil, fmt.Errorf("read deliveries of lane %d: %w", lane, err)
+	}
+	return deliveries, nil
+}
+
+// DeliveryFilter selects deliveries for a list. What is zero does not filter.
 type DeliveryFilter struct {
 	Subscription subscriptions.ID
 	State        DeliveryState
 	Reason       string
-	Type, Key    string
-	Since, Until time.Time // of UpdatedAt
+	Type, Key    string    // of the event, exact; of a key change, either key
+	Since, Until time.Time // of UpdatedAt: from Since on, before Until
 	Past         Offset    // keyset, newest offset first: below (Past, PastLane)
 	PastLane     LaneID
 }
 
-// Deliveries lists deliveries, newest offset first.
+const deliveriesSQL = `
+SELECT ` + deliveryColumns + `, c.subscription, d.event
+FROM rowcall.deliveries d JOIN rowcall.cursors c ON c.lane = d.lane
+WHERE ($1 = '' OR c.subscription = $1)
+  AND ($2 = '' OR d.state = $2)
+  AND ($3 = '' OR d.reason = $3)
+  AND ($4 = '' AND $5 = ''
+    OR d.event IS NULL AND EXISTS (SELECT FROM rowcall.events e WHERE e."offset" = d."offset"
+      AND ($4 = '' OR e.type = $4) AND ($5 = '' OR e.key = $5 OR e.old_key = $5))
+    OR d.event IS NOT NULL AND ($4 = '' OR d.event->>'type' = $4)
+      AND ($5 = '' OR d.event->>'key' = $5 OR d.event->>'old_key' = $5))
+  AND ($6::timestamptz IS NULL OR d.updated_at >= $6)
+  AND ($7::timestamptz IS NULL OR d.updated_at < $7)
+  AND ($8::bigint = 0 OR (d."offset", d.lane) < ($8, $9::integer))
+ORDER BY d."offset" DESC, d.lane DESC LIMIT $10`
+
+// Deliveries lists deliveries, newest offset first, with the attributes of
+// their events.
 func (s *Store) Deliveries(ctx context.Context, f DeliveryFilter, limit int) ([]Delivery, error) {
-	panic("unwritten")
+	deliveries, err := s.deliveries(ctx, f, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list deliveries: %w", err)
+	}
+	return deliveries, nil
 }
 
-// Delivery returns one with its event.
+func (s *Store) deliveries(ctx context.Context, f DeliveryFilter, limit int) ([]Delivery, error) {
+	rows, err := s.pool.Query(ctx, deliveriesSQL, f.Subscription, string(f.State), cleanText(f.Reason), cleanText(f.Type),
+		cleanText(f.Key), nullTime(f.Since), nullTime(f.Until), int64(f.Past), int32(f.PastLane), limit)
+	if err != nil {
+		return nil, err
+	}
+	var keptOf [][]byte // of each delivery
+	deliveries, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Delivery, error) {
+		var id subscriptions.ID
+		var event []byte
+		d, err := scanDelivery(row, &id, &event)
+		d.Subscription = id
+		keptOf = append(keptOf, event)
+		return d, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	events, err := s.eventAttributes(ctx, deliveries)
+	if err != nil {
+		return nil, err
+	}
+	for i := range deliveries {
+		d := &deliveries[i]
+		switch e := events[d.Offset]; {
+		case keptOf[i] != nil:
+			d.Event, err = s.keptEvent(ctx, d.Offset, keptOf[i], nil)
+		case e != nil:
+			d.Event = e
+		default: // dropped from the log since the rows were read: now the delivery keeps it
+			d.Event, err = s.eventOf(ctx, d.Offset)
+			if d.Event != nil {
+				d.Event.Data = nil
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return deliveries, nil
+}
+
+const eventAttributesSQL = `
+SELECT "offset", lsn, ordinal, time, source, generation, kind, type, key, old_key, subject, id, NULL::bytea
+FROM rowcall.events WHERE "offset" = ANY($1::bigint[]) ORDER BY "offset"`
+
+// eventAttributes returns the events that the log has of deliveries, without data.
+func (s *Store) eventAttributes(ctx context.Context, deliveries []Delivery) (map[Offset]*Event, error) {
+	if len(deliveries) == 0 {
+		return nil, nil
+	}
+	offsets := make([]int64, len(deliveries))
+	for i := range deliveries {
+		offsets[i] = int64(deliveries[i].Offset)
+	}
+	events, err := s.queryEvents(ctx, len(offsets), eventAttributesSQL, offsets)
+	if err != nil {
+		return nil, err
+	}
+	byOffset := make(map[Offset]*Event, len(events))
+	for i := range events {
+		byOffset[events[i].Offset] = &events[i]
+	}
+	return byOffset, nil
+}
+
+// eventOf returns a copy of an event, nil where it is gone.
+func (s *Store) eventOf(ctx context.Context, at Offset) (*Event, error) {
+	e, err := s.Event(ctx, at)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	own := *e
+	return &own, nil
+}
+
+const deliverySQL = `
+SELECT ` + deliveryColumns + `, c.subscription
+FROM rowcall.deliveries d JOIN rowcall.cursors c ON c.lane = d.lane
+WHERE d.lane = $1 AND d."offset" = $2`
+
+// Delivery returns one with its event; ErrNotFound where it is not there.
 func (s *Store) Delivery(ctx context.Context, lane LaneID, at Offset) (Delivery, error) {
-	panic("unwritten")
+	var id subscriptions.ID
+	d, err := scanDelivery(s.pool.QueryRow(ctx, deliverySQL, int32(lane), int64(at)), &id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrNotFound
+	}
+	if err == nil {
+		d.Subscription = id
+		d.Event, err = s.eventOf(ctx, at)
+	}
+	if err != nil {
+		return Delivery{}, fmt.Errorf("read delivery %d of lane %d: %w", at, lane, err)
+	}
+	return d, nil
 }
-
-// Intent is a person's wish about a delivery, for the lane's owner to apply.
-type Intent struct {
-	ID     int64
-	Lane   LaneID
-	Action string // retry, discard
-	Offset Offset
-	Actor  string
-}
-
-// RequestRetry and its kin leave an intent; ErrNotFound where there is no such delivery.
-func (s *Store) Request(ctx context.Context, in Intent) error { panic("unwritten") }
-
-// Intents returns the intents of the lanes that this instance owns.
-func (s *Store) Intents(ctx context.Context) ([]Intent, error) { panic("unwritten") }

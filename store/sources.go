@@ -2,7 +2,11 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // SourceState is what a source is doing.
@@ -67,21 +71,149 @@ type SourceClaim struct {
 	Epoch int64
 }
 
+// A dead instance may have left a server process in the middle of an append,
+// holding the checkpoint: it must not hold up who takes over.
+const endAppenderSQL = `
+SELECT count(pg_terminate_backend(a.pid))
+FROM rowcall.sources s
+JOIN rowcall.leases l ON l.instance = s.owner
+JOIN pg_stat_activity a ON a.pid = l.appender_pid AND a.backend_start = l.appender_start
+WHERE s.name = $1 AND s.owner <> $2 AND l.expires_at < now()`
+
+// An identity value is spent even where the row is there: look first.
+const ensureSourceSQL = `
+INSERT INTO rowcall.sources (name)
+SELECT $1 WHERE NOT EXISTS (SELECT FROM rowcall.sources WHERE name = $1)
+ON CONFLICT (name) DO NOTHING`
+
+const ensureCheckpointSQL = `
+INSERT INTO rowcall.checkpoints (source) SELECT id FROM rowcall.sources WHERE name = $1
+ON CONFLICT (source) DO NOTHING`
+
+// Whoever writes for a source locks its checkpoint first, then its row.
+const lockCheckpointByNameSQL = `
+SELECT source FROM rowcall.checkpoints
+WHERE source = (SELECT id FROM rowcall.sources WHERE name = $1) FOR UPDATE`
+
+const ownerSQL = `
+SELECT coalesce(s.owner, ''), s.owner <> $2 AND l.expires_at >= now()
+FROM rowcall.sources s LEFT JOIN rowcall.leases l ON l.instance = s.owner
+WHERE s.id = $1 FOR UPDATE OF s`
+
+const raiseEpochSQL = `UPDATE rowcall.checkpoints SET epoch = epoch + 1 WHERE source = $1 RETURNING epoch`
+
+const setOwnerSQL = `UPDATE rowcall.sources SET owner = $2, updated_at = now() WHERE id = $1`
+
 // ClaimSource makes this instance the capturer of the source, creating its row
 // at first; it raises the source's epoch, so whoever held it is fenced. While
-// another live instance owns it, it returns ErrConflict.
+// another live instance owns it, it returns ErrConflict. It waits for this
+// instance's lease.
 func (s *Store) ClaimSource(ctx context.Context, name string) (SourceClaim, Source, error) {
-	panic("unwritten")
+	name = cleanText(name)
+	claim := SourceClaim{Name: name}
+	var src Source
+	lease, err := s.Lease(ctx)
+	if err != nil {
+		return claim, src, fmt.Errorf("claim source %s: %w", name, err)
+	}
+	if _, err := s.pool.Exec(ctx, endAppenderSQL, name, lease.Instance); err != nil {
+		s.log.Warn().Err(err).Str("source", name).Msg("cannot end the connection of the former owner")
+	}
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, ensureSourceSQL, name); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, ensureCheckpointSQL, name); err != nil {
+			return err
+		}
+		if err := tx.QueryRow(ctx, lockCheckpointByNameSQL, name).Scan(&claim.ID); err != nil {
+			return err
+		}
+		var owner string
+		var alive *bool
+		if err := tx.QueryRow(ctx, ownerSQL, int32(claim.ID), lease.Instance).Scan(&owner, &alive); err != nil {
+			return err
+		}
+		if alive != nil && *alive {
+			return fmt.Errorf("%w: instance %s captures it", ErrConflict, owner)
+		}
+		if err := tx.QueryRow(ctx, raiseEpochSQL, int32(claim.ID)).Scan(&claim.Epoch); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, setOwnerSQL, int32(claim.ID), lease.Instance); err != nil {
+			return err
+		}
+		found, err := readSources(ctx, tx, &name)
+		if err != nil {
+			return err
+		}
+		src = found[0]
+		return nil
+	})
+	if err != nil {
+		return SourceClaim{}, Source{}, fmt.Errorf("claim source %s: %w", name, err)
+	}
+	return claim, src, nil
 }
+
+const lockCheckpointSQL = `SELECT FROM rowcall.checkpoints WHERE source = $1 AND epoch = $2 FOR UPDATE`
+
+// asOwner runs f in a transaction in which the claim holds: nobody can take
+// over until it ends. ErrFenced where somebody has.
+func (s *Store) asOwner(ctx context.Context, c SourceClaim, f func(tx pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, lockCheckpointSQL, int32(c.ID), c.Epoch).Scan()
+		if errors.Is(err, pgx.ErrNoRows) {
+			return ErrFenced
+		}
+		if err != nil {
+			return err
+		}
+		return f(tx)
+	})
+}
+
+const setIdentitySQL = `
+UPDATE rowcall.sources
+SET generation = $2, system_id = $3, timeline = $4, slot = $5, publication = $6, intent = $7, updated_at = now()
+WHERE id = $1`
 
 // SetSourceIdentity saves who the source is and which slot and publication serve it.
 func (s *Store) SetSourceIdentity(ctx context.Context, c SourceClaim, src Source) error {
-	panic("unwritten")
+	err := s.asOwner(ctx, c, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, setIdentitySQL, int32(c.ID), src.Generation, cleanText(src.SystemID), src.Timeline,
+			cleanText(src.Slot), cleanText(src.Publication), src.Intent)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("set identity of source %s: %w", c.Name, err)
+	}
+	return nil
 }
 
-// SetSourceState saves state, reason and hint (and nothing else).
+// While a gap is open it shows, whatever its capture is doing: only a person
+// ends it. A refusal is at least as loud.
+const setStateSQL = `
+UPDATE rowcall.sources s
+SET state = CASE WHEN open THEN 'gap' ELSE $2 END,
+    reason = CASE WHEN open AND $3 = '' THEN s.reason ELSE $3 END,
+    hint = CASE WHEN open AND $4 = '' THEN s.hint ELSE $4 END,
+    updated_at = now()
+FROM (SELECT $2 <> 'refused' AND EXISTS (SELECT FROM rowcall.gaps WHERE source = $1 AND accepted_at IS NULL)) AS gap (open)
+WHERE s.id = $1`
+
+// SetSourceState saves state, reason and hint (and nothing else). While a gap
+// is open, the state stays gap for all but refused, and an empty reason or hint
+// leaves the one that is there.
 func (s *Store) SetSourceState(ctx context.Context, c SourceClaim, state SourceState, reason, hint string) error {
-	panic("unwritten")
+	err := s.asOwner(ctx, c, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, setStateSQL, int32(c.ID), string(state), cleanText(reason), cleanText(hint))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("set state of source %s: %w", c.Name, err)
+	}
+	return nil
 }
 
 // SourceProgress is what is observed while streaming.
@@ -91,32 +223,141 @@ type SourceProgress struct {
 	WALStatus   string
 }
 
+// It comes every few seconds, so it is one statement: the lock on the
+// checkpoint holds off a claim until it has committed.
+const setProgressSQL = `
+WITH held AS MATERIALIZED (
+  SELECT source FROM rowcall.checkpoints WHERE source = $1 AND epoch = $2 FOR SHARE
+)
+UPDATE rowcall.sources s
+SET heartbeat_at = coalesce($3, heartbeat_at), lag_bytes = $4, wal_status = $5, updated_at = now()
+FROM held WHERE s.id = held.source`
+
 // SetSourceProgress saves observations.
 func (s *Store) SetSourceProgress(ctx context.Context, c SourceClaim, p SourceProgress) error {
-	panic("unwritten")
+	tag, err := s.pool.Exec(ctx, setProgressSQL, int32(c.ID), c.Epoch, nullTime(p.HeartbeatAt), p.LagBytes, cleanText(p.WALStatus))
+	if err == nil && tag.RowsAffected() == 0 {
+		err = ErrFenced
+	}
+	if err != nil {
+		return fmt.Errorf("set progress of source %s: %w", c.Name, err)
+	}
+	return nil
 }
+
+const deleteRelationsSQL = `DELETE FROM rowcall.relations WHERE source = $1`
+
+const insertRelationsSQL = `
+INSERT INTO rowcall.relations (source, schema, name, identity, captured, reason, remedy, key)
+SELECT $1, r.schema, r.name, r.identity, r.captured, r.reason, r.remedy, r.key::text[]
+FROM unnest($2::text[], $3::text[], $4::text[], $5::boolean[], $6::text[], $7::text[], $8::text[])
+  AS r (schema, name, identity, captured, reason, remedy, key)`
 
 // SetRelations replaces what is known of the source's tables.
 func (s *Store) SetRelations(ctx context.Context, c SourceClaim, rs []Relation) error {
-	panic("unwritten")
+	n := len(rs)
+	schemas, names, identities := make([]string, n), make([]string, n), make([]string, n)
+	captured := make([]bool, n)
+	reasons, remedies, keys := make([]string, n), make([]string, n), make([]string, n)
+	for i, r := range rs {
+		schemas[i], names[i], identities[i] = cleanText(r.Schema), cleanText(r.Name), cleanText(r.Identity)
+		captured[i] = r.Captured
+		reasons[i], remedies[i], keys[i] = cleanText(r.Reason), cleanText(r.Remedy), textArray(r.Key)
+	}
+	err := s.asOwner(ctx, c, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, deleteRelationsSQL, int32(c.ID)); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, insertRelationsSQL, int32(c.ID), schemas, names, identities, captured, reasons, remedies, keys)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("set relations of source %s: %w", c.Name, err)
+	}
+	return nil
 }
 
-// RecordGap appends a gap marker to the log, records the gap and sets the
-// source's state to gap, in one transaction. The checkpoint becomes next.
-func (s *Store) RecordGap(ctx context.Context, c SourceClaim, g Gap, next Checkpoint) error {
-	panic("unwritten")
+// Sources lists all sources, by name, with their relations and open gaps.
+func (s *Store) Sources(ctx context.Context) ([]Source, error) {
+	found, err := readSources(ctx, s.pool, nil)
+	if err != nil {
+		return nil, fmt.Errorf("list sources: %w", err)
+	}
+	return found, nil
 }
 
-// AcceptGaps accepts every open gap of a source: lanes go on past the markers.
-func (s *Store) AcceptGaps(ctx context.Context, name, actor string) (int, error) {
-	panic("unwritten")
+// Source returns one source by name; ErrNotFound where there is none.
+func (s *Store) Source(ctx context.Context, name string) (Source, error) {
+	name = cleanText(name)
+	found, err := readSources(ctx, s.pool, &name)
+	if err == nil && len(found) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Source{}, fmt.Errorf("read source %s: %w", name, err)
+	}
+	return found[0], nil
 }
 
-// OpenGaps returns the markers at which lanes hold, in rising order.
-func (s *Store) OpenGaps(ctx context.Context) ([]Offset, error) { panic("unwritten") }
+const sourcesSQL = `
+SELECT s.id, s.name, s.kind, s.state, s.reason, s.hint, s.generation, s.system_id, s.timeline, s.slot, s.publication,
+       s.intent, s.heartbeat_at, coalesce(s.lag_bytes, 0), s.wal_status, s.updated_at,
+       coalesce(k.commit_lsn, 0), coalesce(k.ordinal, 0), coalesce(k.end_lsn, 0), k.commit_at
+FROM rowcall.sources s LEFT JOIN rowcall.checkpoints k ON k.source = s.id
+WHERE $1::text IS NULL OR s.name = $1 ORDER BY s.name`
 
-// Sources lists all sources, by name; Source returns one.
-func (s *Store) Sources(ctx context.Context) ([]Source, error) { panic("unwritten") }
+const relationsSQL = `
+SELECT source, schema, name, identity, captured, reason, remedy, key
+FROM rowcall.relations WHERE source = ANY($1::integer[]) ORDER BY source, schema, name`
 
-// Source returns one source by name.
-func (s *Store) Source(ctx context.Context, name string) (Source, error) { panic("unwritten") }
+const openGapsOfSQL = `
+SELECT source, id, at, reason, from_lsn, to_lsn, marker
+FROM rowcall.gaps WHERE source = ANY($1::integer[]) AND accepted_at IS NULL ORDER BY source, id`
+
+// readSources reads the source of a name, or all, by name.
+func readSources(ctx context.Context, q querier, name *string) ([]Source, error) {
+	rows, err := q.Query(ctx, sourcesSQL, name)
+	if err != nil {
+		return nil, err
+	}
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Source, error) {
+		var src Source
+		var heartbeat, committed *time.Time
+		err := row.Scan(&src.ID, &src.Name, &src.Kind, &src.State, &src.Reason, &src.Hint, &src.Generation, &src.SystemID,
+			&src.Timeline, &src.Slot, &src.Publication, &src.Intent, &heartbeat, &src.LagBytes, &src.WALStatus, &src.UpdatedAt,
+			&src.Checkpoint.Commit, &src.Checkpoint.Ordinal, &src.Checkpoint.End, &committed)
+		src.HeartbeatAt, src.Checkpoint.CommitAt, src.UpdatedAt = timeOf(heartbeat), timeOf(committed), src.UpdatedAt.UTC()
+		return src, err
+	})
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	ids := make([]int32, len(found))
+	byID := make(map[SourceID]*Source, len(found))
+	for i := range found {
+		ids[i], byID[found[i].ID] = int32(found[i].ID), &found[i]
+	}
+	var id SourceID
+	var r Relation
+	if rows, err = q.Query(ctx, relationsSQL, ids); err != nil {
+		return nil, err
+	}
+	_, err = pgx.ForEachRow(rows, []any{&id, &r.Schema, &r.Name, &r.Identity, &r.Captured, &r.Reason, &r.Remedy, &r.Key}, func() error {
+		byID[id].Relations = append(byID[id].Relations, r)
+		r.Key = nil
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var g Gap
+	if rows, err = q.Query(ctx, openGapsOfSQL, ids); err != nil {
+		return nil, err
+	}
+	_, err = pgx.ForEachRow(rows, []any{&id, &g.ID, &g.At, &g.Reason, &g.From, &g.To, &g.Marker}, func() error {
+		g.At = g.At.UTC()
+		byID[id].Gaps = append(byID[id].Gaps, g)
+		return nil
+	})
+	return found, err
+}

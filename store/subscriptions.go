@@ -2,11 +2,20 @@ package store
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rowcall/rowcall/subscriptions"
 )
 
-// Start says where a new subscription's cursor begins.
+// Start says where a new subscription's cursor begins. What retention has
+// dropped, and what is not there yet, is not waited for: an offset is brought
+// between the oldest kept and the head.
 type Start struct {
 	Offset   Offset // used where neither Now nor Earliest nor Time is set
 	Now      bool
@@ -14,38 +23,295 @@ type Start struct {
 	Time     int64 // µs since 1970: the first event at or after
 }
 
+const insertSubscriptionSQL = `
+INSERT INTO rowcall.subscriptions (id, name, state, state_reason, spec, secrets)
+VALUES ($1, $2, $3, $4, $5, $6)
+RETURNING version, created_at, updated_at`
+
+const insertCursorSQL = `
+INSERT INTO rowcall.cursors (subscription, "offset")
+SELECT $1, CASE WHEN $3 THEN next ELSE least(greatest($2::bigint, oldest), next) END FROM rowcall.log_head`
+
 // CreateSubscription saves a subscription and its lane. ErrConflict where the
-// name is taken. Version, CreatedAt and UpdatedAt are set on sub.
+// name, or the id, is taken. Version, CreatedAt and UpdatedAt are set on sub,
+// and State where it is empty: active.
 func (s *Store) CreateSubscription(ctx context.Context, sub *subscriptions.Subscription, start Start) error {
-	panic("unwritten")
+	row, err := s.subscriptionRow(sub)
+	if err != nil {
+		return fmt.Errorf("create subscription: %w", err)
+	}
+	at := start.Offset
+	switch {
+	case start.Now:
+	case start.Earliest:
+		at = 0
+	case start.Time != 0:
+		if at, err = s.offsetAt(ctx, start.Time); err != nil {
+			return fmt.Errorf("create subscription: %w", err)
+		}
+	}
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, insertSubscriptionSQL, sub.ID, row.name, row.state, row.reason, row.spec, row.secrets).
+			Scan(&row.version, &row.createdAt, &row.updatedAt)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, insertCursorSQL, sub.ID, int64(at), start.Now); err != nil {
+			return err
+		}
+		return s.notify(ctx, tx, TopicSubscriptions)
+	})
+	if err != nil {
+		return fmt.Errorf("create subscription: %w", taken(err))
+	}
+	sub.Version, sub.State = row.version, row.state
+	sub.CreatedAt, sub.UpdatedAt = row.createdAt.UTC(), row.updatedAt.UTC()
+	return nil
 }
+
+const logSpanSQL = `SELECT oldest, next FROM rowcall.log_head`
+
+const eventTimeSQL = `SELECT time FROM rowcall.events WHERE "offset" = $1`
+
+// offsetAt is the first offset at or after a time, µs since 1970.
+//
+// It halves the log, as if times rose with offsets. They nearly do: commits of
+// one source are logged in order, up to the skew of its clock, while events of
+// several sources and published ones are interleaved as they arrive. Around the
+// time asked for, within the spread of those, an event may so fall on the
+// wrong side.
+func (s *Store) offsetAt(ctx context.Context, micros int64) (Offset, error) {
+	var from, past Offset
+	if err := s.pool.QueryRow(ctx, logSpanSQL).Scan(&from, &past); err != nil {
+		return 0, fmt.Errorf("read span of log: %w", err)
+	}
+	for from < past {
+		middle := from + (past-from)/2
+		var at time.Time
+		err := s.pool.QueryRow(ctx, eventTimeSQL, int64(middle)).Scan(&at)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows): // dropped by retention meanwhile
+			from = middle + 1
+		case err != nil:
+			return 0, fmt.Errorf("read time of event %d: %w", middle, err)
+		case at.UnixMicro() < micros:
+			from = middle + 1
+		default:
+			past = middle
+		}
+	}
+	return from, nil
+}
+
+// Without secrets given, those stored stay: a subscription always has one, and
+// what could not be opened must not be wiped by an edit of something else.
+const updateSubscriptionSQL = `
+UPDATE rowcall.subscriptions
+SET name = $3, state = $4, state_reason = $5, spec = $6, secrets = coalesce($7, secrets),
+    version = version + 1, updated_at = now()
+WHERE id = $1 AND version = $2 AND deleted_at IS NULL
+RETURNING version, updated_at`
+
+const subscriptionExistsSQL = `
+SELECT EXISTS (SELECT FROM rowcall.subscriptions WHERE id = $1 AND deleted_at IS NULL)`
 
 // UpdateSubscription saves spec, state, state reason and secrets where the
-// version is still version; ErrConflict where it is not. It sets the new Version
-// and UpdatedAt on sub.
+// version is still version; ErrConflict where it is not, or where the name is
+// taken. Secrets that are stored stay where sub has none. It sets the new
+// Version and UpdatedAt on sub.
 func (s *Store) UpdateSubscription(ctx context.Context, sub *subscriptions.Subscription, version int64) error {
-	panic("unwritten")
+	row, err := s.subscriptionRow(sub)
+	if err != nil {
+		return fmt.Errorf("update subscription %s: %w", sub.ID, err)
+	}
+	if len(sub.Secrets) == 0 {
+		row.secrets = nil
+	}
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, updateSubscriptionSQL, sub.ID, version, row.name, row.state, row.reason, row.spec, row.secrets).
+			Scan(&row.version, &row.updatedAt)
+		if errors.Is(err, pgx.ErrNoRows) {
+			var exists bool
+			if err := tx.QueryRow(ctx, subscriptionExistsSQL, sub.ID).Scan(&exists); err != nil {
+				return err
+			}
+			if !exists {
+				return ErrNotFound
+			}
+			return fmt.Errorf("%w: version %d is not the newest", ErrConflict, version)
+		}
+		if err != nil {
+			return err
+		}
+		return s.notify(ctx, tx, TopicSubscriptions)
+	})
+	if err != nil {
+		return fmt.Errorf("update subscription %s: %w", sub.ID, taken(err))
+	}
+	sub.Version, sub.UpdatedAt = row.version, row.updatedAt.UTC()
+	return nil
 }
+
+// The row stays, for what refers to it; its secrets do not.
+const deleteSubscriptionSQL = `
+UPDATE rowcall.subscriptions
+SET deleted_at = now(), updated_at = now(), version = version + 1, secrets = ''
+WHERE id = $1 AND deleted_at IS NULL`
+
+const deleteCursorsSQL = `DELETE FROM rowcall.cursors WHERE subscription = $1`
 
 // DeleteSubscription ends a subscription: its lane, cursor and deliveries go,
-// its attempts stay until their retention.
+// its attempts stay until their retention. ErrNotFound where it is not there.
 func (s *Store) DeleteSubscription(ctx context.Context, id subscriptions.ID) error {
-	panic("unwritten")
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, deleteSubscriptionSQL, id)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return ErrNotFound
+		}
+		if _, err := tx.Exec(ctx, deleteCursorsSQL, id); err != nil {
+			return err
+		}
+		return s.notify(ctx, tx, TopicSubscriptions)
+	})
+	if err != nil {
+		return fmt.Errorf("delete subscription %s: %w", id, err)
+	}
+	return nil
 }
 
-// Subscription returns one by id.
+// subscriptionColumns are what scanSubscription reads, of rowcall.subscriptions s.
+const subscriptionColumns = `s.id, s.version, s.state, s.state_reason, s.created_at, s.updated_at, s.spec, s.secrets`
+
+const subscriptionSQL = `SELECT ` + subscriptionColumns + `
+FROM rowcall.subscriptions s WHERE s.id = $1 AND s.deleted_at IS NULL`
+
+// Subscription returns one by id; ErrNotFound where it is not there.
 func (s *Store) Subscription(ctx context.Context, id subscriptions.ID) (subscriptions.Subscription, error) {
-	panic("unwritten")
+	sub, err := s.scanSubscription(s.pool.QueryRow(ctx, subscriptionSQL, id))
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return sub, fmt.Errorf("read subscription %s: %w", id, ErrNotFound)
+	case err != nil:
+		return sub, fmt.Errorf("read subscription %s: %w", id, err)
+	}
+	return sub, nil
 }
 
 // SubscriptionFilter selects subscriptions for a list.
 type SubscriptionFilter struct {
-	Name  string
+	Name  string // exact, or empty
 	State subscriptions.State
 	After subscriptions.ID // keyset: ids above it
 }
 
+const subscriptionsSQL = `SELECT ` + subscriptionColumns + `
+FROM rowcall.subscriptions s
+WHERE s.deleted_at IS NULL AND s.id > $1
+  AND ($2 = '' OR s.name = $2)
+  AND ($3 = '' OR s.state = $3)
+ORDER BY s.id LIMIT $4`
+
 // Subscriptions lists subscriptions by id.
 func (s *Store) Subscriptions(ctx context.Context, f SubscriptionFilter, limit int) ([]subscriptions.Subscription, error) {
-	panic("unwritten")
+	rows, err := s.pool.Query(ctx, subscriptionsSQL, f.After, cleanText(f.Name), string(f.State), limit)
+	if err != nil {
+		return nil, fmt.Errorf("list subscriptions: %w", err)
+	}
+	subs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (subscriptions.Subscription, error) {
+		return s.scanSubscription(row)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list subscriptions: %w", err)
+	}
+	return subs, nil
+}
+
+// subscriptionRow is a subscription in the form of its row.
+type subscriptionRow struct {
+	name                 string
+	state                subscriptions.State
+	reason               string
+	spec                 []byte
+	secrets              []byte // sealed
+	version              int64
+	createdAt, updatedAt time.Time
+}
+
+func (s *Store) subscriptionRow(sub *subscriptions.Subscription) (subscriptionRow, error) {
+	row := subscriptionRow{name: cleanText(sub.Name), state: sub.State, reason: cleanText(sub.StateReason)}
+	if row.state == "" {
+		row.state = subscriptions.Active
+	}
+	if auth, tls := sub.Endpoint.Auth, sub.Endpoint.TLS; auth != nil && !(auth.Password.IsZero() && auth.Token.IsZero() &&
+		auth.ClientSecret.IsZero()) || tls != nil && !tls.ClientKey.IsZero() {
+		// Their JSON form is "[redacted]": saved so, they would be lost unseen.
+		return row, errors.New("secrets in endpoint.auth and endpoint.tls cannot be stored")
+	}
+	spec, err := json.Marshal(sub.Spec)
+	if err != nil {
+		return row, fmt.Errorf("encode spec: %w", err)
+	}
+	row.spec = cleanJSON(spec)
+	texts := make([]string, len(sub.Secrets))
+	for i, secret := range sub.Secrets {
+		texts[i] = secret.Reveal()
+	}
+	plain, err := json.Marshal(texts)
+	if err != nil {
+		return row, errors.New("encode secrets") // the cause might quote them
+	}
+	row.secrets = s.config.Cipher.Seal(plain, secretsPlace(sub.ID))
+	return row, nil
+}
+
+// scanSubscription reads subscriptionColumns. A subscription whose secrets do
+// not open is not left out, which would be unseen, and fails no list: it comes
+// back disabled, with the reason and without secrets.
+func (s *Store) scanSubscription(row pgx.Row, more ...any) (subscriptions.Subscription, error) {
+	var sub subscriptions.Subscription
+	var spec, sealed []byte
+	err := row.Scan(append([]any{&sub.ID, &sub.Version, &sub.State, &sub.StateReason, &sub.CreatedAt, &sub.UpdatedAt,
+		&spec, &sealed}, more...)...)
+	if err != nil {
+		return sub, err
+	}
+	sub.CreatedAt, sub.UpdatedAt = sub.CreatedAt.UTC(), sub.UpdatedAt.UTC()
+	if err := json.Unmarshal(spec, &sub.Spec); err != nil {
+		return sub, fmt.Errorf("decode spec of subscription %s: %w", sub.ID, err)
+	}
+	if sub.Secrets, err = s.openSecrets(sub.ID, sealed); err != nil {
+		s.log.Error().Err(err).Str("subscription", string(sub.ID)).Msg("secrets of subscription cannot be read")
+		sub.State, sub.StateReason = subscriptions.Disabled, "its stored secrets cannot be read: rotate the secret"
+	}
+	return sub, nil
+}
+
+func (s *Store) openSecrets(id subscriptions.ID, sealed []byte) ([]subscriptions.Secret, error) {
+	plain, err := s.config.Cipher.Open(sealed, secretsPlace(id))
+	if err != nil {
+		return nil, err
+	}
+	var secrets []subscriptions.Secret
+	if err := json.Unmarshal(plain, &secrets); err != nil {
+		return nil, errors.New("decode secrets: not a JSON array of texts")
+	}
+	return secrets, nil
+}
+
+func secretsPlace(id subscriptions.ID) string { return "subscriptions/" + string(id) + "/secrets" }
+
+// taken makes ErrConflict of a unique violation.
+func taken(err error) error {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case !ok || pg.Code != "23505":
+		return err
+	case pg.ConstraintName == "subscriptions_name":
+		return fmt.Errorf("%w: the name is taken", ErrConflict)
+	default:
+		return fmt.Errorf("%w: the id is taken", ErrConflict)
+	}
 }

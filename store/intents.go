@@ -1,0 +1,63 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Intent is a person's wish about a delivery, for the lane's owner to apply.
+type Intent struct {
+	ID     int64
+	Lane   LaneID
+	Action string // retry, discard
+	Offset Offset
+	Actor  string
+}
+
+const insertIntentSQL = `
+INSERT INTO rowcall.intents (lane, action, "offset", actor)
+SELECT d.lane, $3, d."offset", $4 FROM rowcall.deliveries d WHERE d.lane = $1 AND d."offset" = $2`
+
+// Request leaves an intent for the lane's owner; ErrNotFound where there is no
+// such delivery. ID is not read.
+func (s *Store) Request(ctx context.Context, in Intent) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, insertIntentSQL, int32(in.Lane), int64(in.Offset), cleanText(in.Action), cleanText(in.Actor))
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "23503" {
+			return ErrNotFound // the lane was deleted at this moment
+		}
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return ErrNotFound
+		}
+		return s.notify(ctx, tx, TopicIntents)
+	})
+	if err != nil {
+		return fmt.Errorf("request %s of delivery %d of lane %d: %w", in.Action, in.Offset, in.Lane, err)
+	}
+	return nil
+}
+
+const intentsSQL = `
+SELECT i.id, i.lane, i.action, i."offset", i.actor
+FROM rowcall.intents i JOIN rowcall.cursors c ON c.lane = i.lane
+WHERE c.owner = $1 ORDER BY i.id`
+
+// Intents returns the intents of the lanes that this instance owns, oldest first.
+func (s *Store) Intents(ctx context.Context) ([]Intent, error) {
+	rows, err := s.pool.Query(ctx, intentsSQL, s.config.Instance)
+	if err != nil {
+		return nil, fmt.Errorf("read intents: %w", err)
+	}
+	intents, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Intent])
+	if err != nil {
+		return nil, fmt.Errorf("read intents: %w", err)
+	}
+	return intents, nil
+}

@@ -1,0 +1,344 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// Settlement is what became of events, for all lanes of an instance.
+type Settlement struct {
+	// Floor: every lane that follows, those of this settlement included, has
+	// settled all below; 0: leave. It counts for the lanes that this life of the
+	// instance claimed: ClaimLanes comes first.
+	Floor Offset
+	Lanes []LaneSettlement // at most one a lane
+}
+
+// LaneSettlement is what became of one lane's events since the last one.
+type LaneSettlement struct {
+	Lane      LaneID
+	Epoch     int64
+	Cursor    Offset
+	Ahead     []OffsetRange
+	Following bool // nothing is pending: the floor counts from now on
+	HeldMS    int64
+	Upsert    []Delivery // new or changed; Lane is not read
+	Delete    []Offset   // deliveries that ended
+	Intents   []int64    // intents that were applied
+}
+
+// Settle records a settlement in one transaction. Lanes whose epoch has moved
+// on, or that were deleted, are returned as fenced and not written; the others
+// stand. ErrFenced where the whole instance has lost its lease: nothing was
+// written. A lane whose rows the database refuses for a reason of their own (a
+// permanent SQLSTATE) comes back in faulty with the error: its cursor stands
+// where it stood and does not follow any more; the others stand.
+//
+// To settle the same again, after an error that leaves in doubt whether it was
+// committed, changes nothing.
+func (s *Store) Settle(ctx context.Context, set Settlement) (fenced []LaneID, faulty map[LaneID]error, err error) {
+	lease, ok := s.currentLease()
+	if !ok {
+		return nil, nil, fmt.Errorf("settle %d lanes: %w", len(set.Lanes), ErrFenced)
+	}
+	fenced, err = s.settle(ctx, lease, set)
+	if err != nil && len(set.Lanes) > 0 && refused(err) {
+		fenced, faulty, err = s.settleApart(ctx, lease, set.Lanes)
+		// The floor comes last: it may not pass a lane that was refused before
+		// that one has ceased to follow.
+		if err == nil && set.Floor != 0 {
+			_, err = s.settle(ctx, lease, Settlement{Floor: set.Floor})
+		}
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("settle %d lanes: %w", len(set.Lanes), err)
+	}
+	return fenced, faulty, nil
+}
+
+// refused reports whether the server refuses what it was given, and will again.
+func refused(err error) bool {
+	_, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && !Unavailable(err)
+}
+
+// settleApart settles lanes without a floor, half by half, until those that are
+// refused stand alone.
+func (s *Store) settleApart(ctx context.Context, lease Lease, lanes []LaneSettlement) (fenced []LaneID, faulty map[LaneID]error, err error) {
+	fenced, err = s.settle(ctx, lease, Settlement{Lanes: lanes})
+	if err == nil || !refused(err) {
+		return fenced, nil, err
+	}
+	if len(lanes) == 1 {
+		held, pinErr := s.pin(ctx, lease, &lanes[0])
+		switch {
+		case pinErr != nil:
+			return nil, nil, errors.Join(err, pinErr)
+		case !held:
+			return []LaneID{lanes[0].Lane}, nil, nil
+		}
+		return nil, map[LaneID]error{lanes[0].Lane: err}, nil
+	}
+	middle := len(lanes) / 2
+	faulty = map[LaneID]error{}
+	for _, half := range [][]LaneSettlement{lanes[:middle], lanes[middle:]} {
+		f, bad, err := s.settleApart(ctx, lease, half)
+		if err != nil {
+			return nil, nil, err
+		}
+		fenced = append(fenced, f...)
+		maps.Copy(faulty, bad)
+	}
+	return fenced, faulty, nil
+}
+
+const pinSQL = `
+UPDATE rowcall.cursors c SET "offset" = ` + effectiveCursor + `, following = false
+FROM rowcall.leases l
+WHERE l.instance = c.owner AND l.instance = $1 AND l.epoch = $2 AND c.lane = $3 AND c.epoch = $4`
+
+// pin holds a lane's cursor where it stands, so that the floor does not move it.
+// It reports false where the lane is another's.
+func (s *Store) pin(ctx context.Context, lease Lease, l *LaneSettlement) (bool, error) {
+	tag, err := s.pool.Exec(ctx, pinSQL, lease.Instance, lease.Epoch, int32(l.Lane), l.Epoch)
+	if err != nil {
+		return false, fmt.Errorf("hold lane %d: %w", l.Lane, err)
+	}
+	return tag.RowsAffected() > 0, nil
+}
+
+// The lease comes first in a settlement: it says whether this instance may
+// write at all. Where a lane begins to follow and no floor is given, the floor
+// that stands may be above that lane, from before it: it comes down to it.
+//
+// Commits of settlements wait for the disk, whatever the session's default.
+const (
+	holdLeaseSQL = `
+SELECT set_config('synchronous_commit', 'on', true)
+FROM rowcall.leases WHERE instance = $1 AND epoch = $2`
+	setFloorSQL = `
+UPDATE rowcall.leases SET floor = CASE WHEN $3::bigint > 0 THEN $3 ELSE least(floor, $4::bigint) END
+WHERE instance = $1 AND epoch = $2
+RETURNING set_config('synchronous_commit', 'on', true)`
+)
+
+// Every statement behind it writes only what the lease and the lane's epoch
+// allow: nothing has to be rolled back, and a whole settlement is one flight of
+// messages, its commit included. The rows of cursors are locked by the first,
+// so the later ones find what that found.
+const (
+	ourLease = `EXISTS (SELECT FROM rowcall.leases WHERE instance = $1 AND epoch = $2)`
+
+	moveCursorsSQL = `
+UPDATE rowcall.cursors c
+SET "offset" = u.cursor, ahead = u.ahead::bigint[], following = u.following, held_ms = u.held_ms
+FROM unnest($3::integer[], $4::bigint[], $5::bigint[], $6::text[], $7::boolean[], $8::bigint[])
+  AS u (lane, epoch, cursor, ahead, following, held_ms)
+WHERE c.lane = u.lane AND c.epoch = u.epoch AND c.owner = $1 AND ` + ourLease + `
+RETURNING c.lane`
+
+	deleteDeliveriesSQL = `
+DELETE FROM rowcall.deliveries d
+USING unnest($3::integer[], $4::bigint[], $5::bigint[]) AS u (lane, epoch, "offset"), rowcall.cursors c
+WHERE d.lane = u.lane AND d."offset" = u."offset"
+  AND c.lane = u.lane AND c.epoch = u.epoch AND c.owner = $1 AND ` + ourLease
+
+	saveDeliveriesSQL = `
+INSERT INTO rowcall.deliveries AS d (lane, "offset", state, keys, barrier, attempts, due_at, first_failed_at,
+  held_ms, reason, status, error)
+SELECT u.lane, u."offset", u.state, u.keys::text[], nullif(u.barrier, ''), u.attempts, u.due_at, u.first_failed_at,
+  u.held_ms, u.reason, u.status, u.error
+FROM unnest($3::integer[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::integer[],
+    $10::timestamptz[], $11::timestamptz[], $12::bigint[], $13::text[], $14::integer[], $15::text[])
+  AS u (lane, epoch, "offset", state, keys, barrier, attempts, due_at, first_failed_at, held_ms, reason, status, error)
+JOIN rowcall.cursors c ON c.lane = u.lane AND c.epoch = u.epoch AND c.owner = $1
+WHERE ` + ourLease + `
+ON CONFLICT (lane, "offset") DO UPDATE
+SET state = excluded.state, keys = excluded.keys, barrier = excluded.barrier, attempts = excluded.attempts,
+    due_at = excluded.due_at, first_failed_at = excluded.first_failed_at, held_ms = excluded.held_ms,
+    reason = excluded.reason, status = excluded.status, error = excluded.error, updated_at = now()`
+
+	deleteIntentsSQL = `
+DELETE FROM rowcall.intents i
+USING unnest($3::integer[], $4::bigint[], $5::bigint[]) AS u (lane, epoch, id), rowcall.cursors c
+WHERE i.id = u.id AND i.lane = u.lane
+  AND c.lane = u.lane AND c.epoch = u.epoch AND c.owner = $1 AND ` + ourLease
+)
+
+// settle makes a settlement in one transaction: all of it stands, but for the
+// fenced lanes, or, with an error, nothing.
+func (s *Store) settle(ctx context.Context, lease Lease, set Settlement) (fenced []LaneID, err error) {
+	rows := rowsOf(set.Lanes)
+	batch := &pgx.Batch{}
+	// Without BEGIN, what is sent together is one transaction, that ends with it.
+	if set.Floor != 0 || rows.lowest != 0 {
+		batch.Queue(setFloorSQL, lease.Instance, lease.Epoch, int64(set.Floor), rows.lowest)
+	} else {
+		batch.Queue(holdLeaseSQL, lease.Instance, lease.Epoch)
+	}
+	if len(set.Lanes) > 0 {
+		batch.Queue(moveCursorsSQL, lease.Instance, lease.Epoch, rows.lanes, rows.epochs, rows.cursors, rows.aheads,
+			rows.followings, rows.helds)
+	}
+	// Deletions before the rest: where both name an offset, it stays.
+	if d := &rows.ended; len(d.lanes) > 0 {
+		batch.Queue(deleteDeliveriesSQL, lease.Instance, lease.Epoch, d.lanes, d.epochs, d.values)
+	}
+	if d := &rows.saved; len(d.lanes) > 0 {
+		batch.Queue(saveDeliveriesSQL, lease.Instance, lease.Epoch, d.lanes, d.epochs, d.offsets, d.states, d.keys, d.barriers,
+			d.attempts, d.dues, d.firstFailed, d.helds, d.reasons, d.statuses, d.errors)
+	}
+	if d := &rows.applied; len(d.lanes) > 0 {
+		batch.Queue(deleteIntentsSQL, lease.Instance, lease.Epoch, d.lanes, d.epochs, d.values)
+	}
+	results := s.pool.SendBatch(ctx, batch)
+	holds, written, err := readSettled(results, batch.Len())
+	if closeErr := results.Close(); err == nil {
+		err = closeErr // of the commit
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case !holds:
+		return nil, ErrFenced
+	}
+	slices.Sort(written)
+	for _, l := range set.Lanes {
+		if _, ok := slices.BinarySearch(written, int32(l.Lane)); !ok {
+			fenced = append(fenced, l.Lane)
+		}
+	}
+	return fenced, nil
+}
+
+// readSettled reads the answers to n statements: whether the lease holds, and
+// the lanes that were written.
+func readSettled(results pgx.BatchResults, n int) (holds bool, written []int32, err error) {
+	var set string
+	switch err := results.QueryRow().Scan(&set); {
+	case errors.Is(err, pgx.ErrNoRows):
+	case err != nil:
+		return false, nil, err
+	default:
+		holds = true
+	}
+	if n > 1 {
+		rows, err := results.Query()
+		if err != nil {
+			return false, nil, err
+		}
+		if written, err = pgx.CollectRows(rows, pgx.RowTo[int32]); err != nil {
+			return false, nil, err
+		}
+	}
+	for i := 2; i < n; i++ {
+		if _, err := results.Exec(); err != nil {
+			return false, nil, err
+		}
+	}
+	return holds, written, nil
+}
+
+// settledRows are the lanes of a settlement, turned into columns.
+type settledRows struct {
+	lanes          []int32
+	epochs         []int64
+	cursors        []int64
+	aheads         []string
+	followings     []bool
+	helds          []int64
+	lowest         int64 // the lowest cursor of a lane that follows; 0: none does
+	ended, applied pairRows
+	saved          deliveryRows
+}
+
+// pairRows name something of lanes: offsets, intents.
+type pairRows struct {
+	lanes  []int32
+	epochs []int64
+	values []int64
+}
+
+func (r *pairRows) add(l *LaneSettlement, value int64) {
+	r.lanes, r.epochs, r.values = append(r.lanes, int32(l.Lane)), append(r.epochs, l.Epoch), append(r.values, value)
+}
+
+type deliveryRows struct {
+	lanes             []int32
+	epochs, offsets   []int64
+	states            []string
+	keys              []string // as literals of text[]
+	barriers          []string
+	attempts          []int32
+	dues, firstFailed []pgtype.Timestamptz
+	helds             []int64
+	reasons           []string
+	statuses          []int32
+	errors            []string
+}
+
+func (r *deliveryRows) add(l *LaneSettlement, d *Delivery) {
+	r.lanes = append(r.lanes, int32(l.Lane))
+	r.epochs = append(r.epochs, l.Epoch)
+	r.offsets = append(r.offsets, int64(d.Offset))
+	r.states = append(r.states, cleanText(string(d.State)))
+	r.keys = append(r.keys, textArray(d.Keys))
+	r.barriers = append(r.barriers, cleanText(d.Barrier))
+	r.attempts = append(r.attempts, int32(d.Attempts))
+	r.dues = append(r.dues, pgtype.Timestamptz{Time: d.DueAt, Valid: !d.DueAt.IsZero()})
+	r.firstFailed = append(r.firstFailed, pgtype.Timestamptz{Time: d.FirstFailedAt, Valid: !d.FirstFailedAt.IsZero()})
+	r.helds = append(r.helds, d.HeldMS)
+	r.reasons = append(r.reasons, cleanText(d.Reason))
+	r.statuses = append(r.statuses, int32(d.Status))
+	r.errors = append(r.errors, cleanText(d.Error))
+}
+
+func rowsOf(lanes []LaneSettlement) settledRows {
+	n := len(lanes)
+	r := settledRows{
+		lanes: make([]int32, n), epochs: make([]int64, n), cursors: make([]int64, n),
+		aheads: make([]string, n), followings: make([]bool, n), helds: make([]int64, n),
+	}
+	for i := range lanes {
+		l := &lanes[i]
+		r.lanes[i], r.epochs[i], r.cursors[i] = int32(l.Lane), l.Epoch, int64(l.Cursor)
+		r.aheads[i], r.followings[i], r.helds[i] = rangesArray(l.Ahead), l.Following, l.HeldMS
+		if l.Following && (r.lowest == 0 || int64(l.Cursor) < r.lowest) {
+			r.lowest = int64(l.Cursor)
+		}
+		for _, at := range l.Delete {
+			r.ended.add(l, int64(at))
+		}
+		for j := range l.Upsert {
+			r.saved.add(l, &l.Upsert[j])
+		}
+		for _, id := range l.Intents {
+			r.applied.add(l, id)
+		}
+	}
+	return r
+}
+
+// rangesArray is the literal of a bigint[]: from, past, from, past, …
+func rangesArray(ranges []OffsetRange) string {
+	if len(ranges) == 0 {
+		return "{}"
+	}
+	b := []byte{'{'}
+	for _, r := range ranges {
+		b = strconv.AppendInt(b, int64(r.From), 10)
+		b = append(b, ',')
+		b = strconv.AppendInt(b, int64(r.Past), 10)
+		b = append(b, ',')
+	}
+	b[len(b)-1] = '}'
+	return string(b)
+}
