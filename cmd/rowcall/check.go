@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rowcall/rowcall/capture/postgres"
+)
+
+type checkCmd struct {
+	storeFlags
+	sourceFlags
+	Output string `short:"o" enum:"table,json" default:"table" placeholder:"FORMAT" help:"table, or json for programs."`
+}
+
+// Help is shown below the summary.
+func (checkCmd) Help() string {
+	return `It connects as serve would, creates nothing and changes nothing. Every fault comes with its remedy, mostly SQL. Exit
+code 1 where there is a fault; warnings do not count.
+
+Example:
+  ROWCALL_DATABASE_URL=postgres://rowcall:secret@db/app rowcall check`
+}
+
+// finding is one line of check: of the store or of the source.
+type finding struct {
+	Of     string `json:"of"`
+	Level  string `json:"level"` // ok, warning, fault
+	What   string `json:"what"`
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// Run explains whether store and source are fit.
+func (c *checkCmd) Run(ctx context.Context, p *program) error {
+	store := c.storeFlags.parse(p.settings)
+	source, name, tables := c.sourceFlags.parse(p.settings, store)
+	if err := p.settings.err(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	findings := checkStore(ctx, store)
+	of, err := postgres.Check(ctx, postgres.Config{Name: name, URL: source, Tables: tables})
+	for _, f := range of {
+		findings = append(findings, finding{"source", f.Level, f.What, f.Remedy})
+	}
+	if err != nil {
+		findings = append(findings, finding{"source", "fault", err.Error(), "correct ROWCALL_SOURCE_URL, or let the server take connections from here"})
+	}
+	if err := printFindings(p.stdout, findings, c.Output); err != nil {
+		return err
+	}
+	for _, f := range findings {
+		if f.Level == "fault" {
+			return exitError{}
+		}
+	}
+	return nil
+}
+
+func printFindings(w io.Writer, findings []finding, output string) error {
+	if output == "json" {
+		e := json.NewEncoder(w)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		return e.Encode(findings)
+	}
+	count := make(map[string]int)
+	for _, f := range findings {
+		count[f.Level]++
+		mark := map[string]string{"ok": "✓", "warning": "!", "fault": "✗"}[f.Level]
+		text := fmt.Sprintf("%s %-6s  %s\n", mark, f.Of, f.What)
+		if f.Remedy != "" {
+			text += "            → " + strings.ReplaceAll(f.Remedy, "\n", "\n              ") + "\n"
+		}
+		if _, err := io.WriteString(w, text); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, "\n%s, %s\n", plural(count["fault"], "fault"), plural(count["warning"], "warning"))
+	return err
+}
+
+// checkStore looks at the database that is to hold the schema rowcall.
+func checkStore(ctx context.Context, address string) []finding {
+	var fs []finding
+	add := func(level, what, remedy string) { fs = append(fs, finding{"store", level, what, remedy}) }
+	conn, err := pgx.Connect(ctx, address)
+	if err != nil {
+		remedy := "start it, or correct ROWCALL_DATABASE_URL"
+		if explained := explainStore(err); !errors.Is(err, explained) || explained.Error() != err.Error() {
+			remedy = strings.TrimPrefix(explained.Error(), err.Error()+": ")
+		}
+		add("fault", "cannot connect: "+err.Error(), remedy)
+		return fs
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	const query = `SELECT current_setting('server_version_num')::int, current_setting('server_version'), pg_is_in_recovery(),
+		current_setting('default_transaction_read_only')::bool, pg_backend_pid()::bigint, current_user::text, current_database()::text,
+		has_database_privilege(current_database(), 'CREATE'), to_regnamespace('rowcall') IS NOT NULL,
+		coalesce(has_schema_privilege(to_regnamespace('rowcall'), 'CREATE, USAGE'), false),
+		abs(extract(epoch FROM clock_timestamp()) - $1)::float8`
+	var (
+		number                         int
+		version, role, database        string
+		standby, readOnly              bool
+		mayCreate, hasSchema, mayCreIn bool
+		pid                            int64
+		skew                           float64
+	)
+	now := float64(time.Now().UnixMicro()) / 1e6
+	if err := conn.QueryRow(ctx, query, now).Scan(&number, &version, &standby, &readOnly, &pid, &role, &database,
+		&mayCreate, &hasSchema, &mayCreIn, &skew); err != nil {
+		add("fault", "cannot be asked: "+err.Error(), "let "+role+" read the system catalogue")
+		return fs
+	}
+	if number < 140000 {
+		add("fault", "PostgreSQL "+version+" is too old", "use 14 or newer")
+	} else {
+		add("ok", "PostgreSQL "+version+", database "+database+", role "+role, "")
+	}
+	switch {
+	case standby:
+		add("fault", "it is a standby: nothing can be written", "name the primary in ROWCALL_DATABASE_URL")
+	case readOnly:
+		add("fault", "transactions are read-only", fmt.Sprintf("ALTER ROLE %s SET default_transaction_read_only = off;", pgx.Identifier{role}.Sanitize()))
+	}
+	switch {
+	case hasSchema && mayCreIn:
+		add("ok", "schema rowcall is there, and may be migrated", "")
+	case hasSchema:
+		add("fault", "schema rowcall belongs to somebody else", fmt.Sprintf("GRANT CREATE, USAGE ON SCHEMA rowcall TO %s;", pgx.Identifier{role}.Sanitize()))
+	case mayCreate:
+		add("ok", "schema rowcall may be created", "")
+	default:
+		add("fault", "schema rowcall is not there, and may not be created", fmt.Sprintf("GRANT CREATE ON DATABASE %s TO %s;",
+			pgx.Identifier{database}.Sanitize(), pgx.Identifier{role}.Sanitize()))
+	}
+	if own := int64(conn.PgConn().PID()); own != pid {
+		add("fault", "a connection pooler stands in between: sessions are not ours alone", "name the server itself in ROWCALL_DATABASE_URL")
+	}
+	if skew > 5 {
+		add("warning", fmt.Sprintf("its clock and ours differ by %.0f s", skew), "synchronise both (NTP)")
+	}
+	return fs
+}

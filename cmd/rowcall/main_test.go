@@ -1,0 +1,127 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// asRowcall makes the test binary behave as rowcall itself.
+const asRowcall = "ROWCALL_TEST_AS_ROWCALL"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asRowcall) != "" {
+		main()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// rowcall prepares a run of the program with nothing in its environment but env.
+func rowcall(t *testing.T, env []string, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), self, args...)
+	c.Env = append([]string{asRowcall + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "GOCOVERDIR=" + t.TempDir()}, env...)
+	c.Dir = t.TempDir()
+	return c
+}
+
+// result is what a run of the program left.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+// call runs the program to its end.
+func call(t *testing.T, env []string, args ...string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	c := rowcall(t, env, args...)
+	c.Stdout, c.Stderr = &stdout, &stderr
+	err := c.Run()
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+		t.Fatal(err)
+	}
+	return result{c.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+func TestExitCodesTellUsageFromFailure(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		args, env []string
+		code      int
+		stderr    string // contained in it
+	}{
+		"version is fine":             {args: []string{"version"}},
+		"help is fine":                {args: []string{"serve", "--help"}},
+		"no command shows help":       {},
+		"an unknown command is usage": {args: []string{"serv"}, code: exitUsage, stderr: `did you mean "serve"?`},
+		"an unknown flag is usage":    {args: []string{"serve", "--nope"}, code: exitUsage, stderr: "rowcall serve --help"},
+		"settings that are missing are configuration": {
+			args: []string{"serve"}, code: exitUsage, stderr: "ROWCALL_DATABASE_URL is not set",
+		},
+		"a store that refuses us is a failure": {
+			args: []string{"migrate"}, env: []string{"ROWCALL_DATABASE_URL=postgres://127.0.0.1:1/x", "ROWCALL_DATABASE_WAIT=0s"},
+			code: exitFailed, stderr: "gave up after 0s (ROWCALL_DATABASE_WAIT)",
+		},
+		"nobody at the address that is probed is a failure": {
+			args: []string{"health", "--listen=127.0.0.1:1"}, code: exitFailed, stderr: "probe instance",
+		},
+		"a duration that is none is configuration": {
+			args: []string{"health", "--timeout=soon"}, code: exitUsage, stderr: `ROWCALL_TIMEOUT is "soon"`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := call(t, test.env, test.args...)
+			if got.code != test.code || !strings.Contains(got.stderr, test.stderr) {
+				t.Errorf("exit code %d, want %d; stderr:\n%s\nwant in it: %s", got.code, test.code, got.stderr, test.stderr)
+			}
+			if test.code == exitOK && got.stderr != "" {
+				t.Errorf("stderr: %s", got.stderr)
+			}
+			if test.code != exitOK && got.stdout != "" {
+				t.Errorf("stdout of a failure: %s", got.stdout)
+			}
+		})
+	}
+}
+
+func TestKeygenPrintsAnEnvFileThatServeAccepts(t *testing.T) {
+	t.Parallel()
+	first, second := call(t, nil, "keygen"), call(t, nil, "keygen")
+	if first.code != exitOK || first.stdout == second.stdout {
+		t.Fatalf("exit code %d; two runs:\n%s%s", first.code, first.stdout, second.stdout)
+	}
+	env := strings.Split(strings.TrimSpace(first.stdout), "\n")
+	if len(env) != 2 {
+		t.Fatalf("want two lines:\n%s", first.stdout)
+	}
+	env = append(env, "ROWCALL_DATABASE_URL=postgres://db/app")
+	c, err := read(t, env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.cipher == nil || c.apiKey.IsZero() {
+		t.Error("the keys did not arrive")
+	}
+}
+
+func TestVersionSaysWhatItWasBuiltFrom(t *testing.T) {
+	t.Parallel()
+	got := call(t, nil, "version", "-o", "json")
+	for _, member := range []string{`"version":"`, `"commit":"`, `"go":"go1.`} {
+		if !strings.Contains(got.stdout, member) {
+			t.Errorf("no %s in %s", member, got.stdout)
+		}
+	}
+}

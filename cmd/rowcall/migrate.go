@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rowcall/rowcall/migrations"
+	"github.com/rowcall/rowcall/store"
+)
+
+type migrateCmd struct {
+	storeFlags
+	DatabaseWait string `default:"1m" placeholder:"DURATION" help:"How long to wait for the Postgres to come up; by default ${default}."`
+	logFlags
+}
+
+// Help is shown below the summary.
+func (migrateCmd) Help() string {
+	return `serve does this at its start by itself. Use migrate where serve's role may not create tables.
+
+Example:
+  ROWCALL_DATABASE_URL=postgres://owner:secret@db/app rowcall migrate`
+}
+
+// Run brings the schema to the newest version.
+func (c *migrateCmd) Run(ctx context.Context, p *program) error {
+	config := config{
+		databaseURL:  c.storeFlags.parse(p.settings),
+		databaseWait: p.settings.duration("database_wait", c.DatabaseWait, 0),
+		logger:       c.logFlags.parse(p.settings, p.stderr),
+	}
+	if err := p.settings.err(); err != nil {
+		return err
+	}
+	ctx, stop := untilSignal(ctx)
+	defer stop()
+	n, err := migrateStore(ctx, config)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.stdout, "%s applied; the schema is at version %d\n", plural(n, "migration"), migrations.Latest())
+	return err
+}
+
+// migrateStore applies migrations. A database that is not there yet is waited
+// for, since containers start in any order; one that refuses us is not.
+func migrateStore(ctx context.Context, c config) (int, error) {
+	begun := time.Now()
+	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		n, err := migrations.Up(ctx, c.databaseURL)
+		if err == nil {
+			return n, nil
+		}
+		if ctx.Err() != nil {
+			return 0, fmt.Errorf("migrate store: %w", ctx.Err())
+		}
+		if !store.Unavailable(err) {
+			return 0, explainStore(fmt.Errorf("migrate store: %w", err))
+		}
+		if time.Since(begun)+wait > c.databaseWait {
+			return 0, fmt.Errorf("reach store: gave up after %v (ROWCALL_DATABASE_WAIT): %w", c.databaseWait, err)
+		}
+		c.logger.Warn().Err(err).Dur("again_in", wait).Msg("store is not reachable: waiting for it")
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+// explainStore adds the remedy to errors that a person can do something about.
+func explainStore(err error) error {
+	switch {
+	case errors.Is(err, store.ErrKey):
+		return faultsError{{"ROWCALL_SECRET_KEY", "is not the key that the stored secrets were sealed with",
+			"set the key of earlier starts, or begin anew with another database"}}
+	case errors.Is(err, store.ErrSchema):
+		return fmt.Errorf("%w: run the version of rowcall that the schema was made by, or a newer one", err)
+	}
+	pe, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return err
+	}
+	switch pe.Code {
+	case "28P01", "28000":
+		return fmt.Errorf("%w: correct user and password in ROWCALL_DATABASE_URL, and pg_hba.conf on the server", err)
+	case "3D000":
+		return fmt.Errorf("%w: create it (CREATE DATABASE), or correct ROWCALL_DATABASE_URL", err)
+	case "42501":
+		return fmt.Errorf("%w: as its owner, run GRANT CREATE ON DATABASE … TO the role in ROWCALL_DATABASE_URL, or run rowcall migrate as the owner", err)
+	}
+	return err
+}

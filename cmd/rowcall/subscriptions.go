@@ -1,0 +1,307 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/rowcall/rowcall/api/client"
+)
+
+type subscriptionsCmd struct {
+	List   listSubscriptionsCmd  `cmd:"" help:"List subscriptions."`
+	Get    getSubscriptionCmd    `cmd:"" help:"Show one."`
+	Create createSubscriptionCmd `cmd:"" help:"Make one; the answer holds its signing secret."`
+	Update updateSubscriptionCmd `cmd:"" help:"Change one."`
+	Delete deleteSubscriptionCmd `cmd:"" help:"End one: what it is owed goes with it."`
+	Pause  pauseSubscriptionCmd  `cmd:"" help:"Hold its events until it is resumed."`
+	Resume resumeSubscriptionCmd `cmd:"" help:"Deliver its events again."`
+}
+
+// oneSubscription names a subscription.
+type oneSubscription struct {
+	clientFlags
+	Subscription string `arg:"" help:"Its id (sub_…) or its name."`
+}
+
+// find connects and returns the subscription's id: a name is looked up.
+func (o *oneSubscription) find(ctx context.Context, p *program) (*client.Client, string, error) {
+	c, err := o.connect(p)
+	if err != nil || strings.HasPrefix(o.Subscription, "sub_") {
+		return c, o.Subscription, err
+	}
+	page, err := c.Subscriptions(ctx, client.SubscriptionQuery{Name: o.Subscription})
+	if err != nil {
+		return nil, "", answered(err)
+	}
+	for _, sub := range page.Items {
+		if sub.Name == o.Subscription {
+			return c, sub.ID, nil
+		}
+	}
+	return nil, "", fmt.Errorf("find subscription: there is none called %q", o.Subscription)
+}
+
+// print shows a subscription.
+func (o *clientFlags) printSubscription(p *program, sub client.Subscription) error {
+	if o.Output == "json" {
+		return printJSON(p.stdout, sub)
+	}
+	state := sub.State
+	if sub.StateReason != "" {
+		state += " (" + sub.StateReason + ")"
+	}
+	pairs := [][2]string{
+		{"id", sub.ID}, {"name", sub.Name}, {"state", state}, {"events", strings.Join(sub.Events, ", ")}, {"endpoint", sub.Endpoint.URL},
+		{"format", sub.Format}, {"ordering", sub.Ordering}, {"in flight", strconv.Itoa(sub.MaxInFlight) + " at most"},
+		{"retry", fmt.Sprintf("%s to %s, %d attempts, %s", sub.Retry.Initial, sub.Retry.Max, sub.Retry.MaxAttempts, sub.Retry.MaxAge)},
+		{"created", moment(sub.CreatedAt)}, {"updated", moment(sub.UpdatedAt)}, {"version", strconv.FormatInt(sub.Version, 10)},
+	}
+	if sub.Secret != "" {
+		pairs = append(pairs, [2]string{"secret", sub.Secret + "  (shown once: keep it)"})
+	}
+	return fields(p.stdout, pairs...)
+}
+
+type listSubscriptionsCmd struct {
+	clientFlags
+	listFlags
+	State string `placeholder:"STATE" help:"Only those that are active, paused or disabled."`
+}
+
+// Help is shown below the summary.
+func (listSubscriptionsCmd) Help() string { return clientHelp }
+
+// Run lists subscriptions.
+func (c *listSubscriptionsCmd) Run(ctx context.Context, p *program) error {
+	api, err := c.connect(p)
+	if err != nil {
+		return err
+	}
+	subs, err := collect(ctx, c.Limit, func(ctx context.Context, page client.PageQuery) (client.Page[client.Subscription], error) {
+		return api.Subscriptions(ctx, client.SubscriptionQuery{PageQuery: page, State: c.State})
+	})
+	if err != nil {
+		return err
+	}
+	if c.Output == "json" {
+		return printJSON(p.stdout, subs)
+	}
+	rows := make([][]string, len(subs))
+	for i, s := range subs {
+		rows[i] = []string{s.ID, s.Name, s.State, strings.Join(s.Events, ", "), s.Endpoint.URL}
+	}
+	return table(p.stdout, []string{"ID", "NAME", "STATE", "EVENTS", "ENDPOINT"}, rows)
+}
+
+type getSubscriptionCmd struct{ oneSubscription }
+
+// Help is shown below the summary.
+func (getSubscriptionCmd) Help() string { return clientHelp }
+
+// Run shows one.
+func (c *getSubscriptionCmd) Run(ctx context.Context, p *program) error {
+	api, id, err := c.find(ctx, p)
+	if err != nil {
+		return err
+	}
+	sub, err := api.Subscription(ctx, id)
+	if err != nil {
+		return answered(err)
+	}
+	return c.printSubscription(p, sub)
+}
+
+// specFlags are what is most often written of a subscription; everything else
+// goes by file.
+type specFlags struct {
+	File        string            `short:"f" placeholder:"FILE" help:"YAML or JSON document of members as in the API; - for standard input. Flags beat it."`
+	Description string            `placeholder:"TEXT" help:"What it is for."`
+	Events      []string          `placeholder:"PATTERN" help:"Types of events: exact, * for one segment, ** for the rest; repeat it, or separate with commas."`
+	Endpoint    string            `placeholder:"URL" help:"Where to send them."`
+	Header      map[string]string `placeholder:"NAME=VALUE" help:"A header of every request; repeat it."`
+	Timeout     string            `placeholder:"DURATION" help:"Of one attempt."`
+	Format      string            `placeholder:"FORMAT" help:"cloudevents, cloudevents-binary or raw."`
+	Ordering    string            `placeholder:"ORDERING" help:"key, or none for more at once."`
+	MaxInFlight int               `placeholder:"N" help:"Requests at once."`
+	MaxAttempts int               `placeholder:"N" help:"Tries before an event is a dead letter."`
+}
+
+// body is the document with the flags written over it.
+func (f *specFlags) body(p *program, name string) (map[string]any, error) {
+	body := make(map[string]any)
+	if f.File != "" {
+		var err error
+		if body, err = p.document(f.File); err != nil {
+			return nil, err
+		}
+	}
+	write(body, name, "name")
+	write(body, f.Description, "description")
+	write(body, f.Endpoint, "endpoint", "url")
+	write(body, f.Timeout, "endpoint", "timeout")
+	write(body, f.Format, "format")
+	write(body, f.Ordering, "ordering")
+	write(body, f.MaxInFlight, "max_in_flight")
+	write(body, f.MaxAttempts, "retry", "max_attempts")
+	if len(f.Events) > 0 {
+		body["events"] = f.Events
+	}
+	for name, value := range f.Header {
+		write(body, value, "endpoint", "headers", name)
+	}
+	return body, nil
+}
+
+// write sets a member, where there is a value, making the objects around it.
+func write[T comparable](body map[string]any, value T, path ...string) {
+	var none T
+	if value == none {
+		return
+	}
+	for _, name := range path[:len(path)-1] {
+		inner, ok := body[name].(map[string]any)
+		if !ok {
+			inner = make(map[string]any)
+			body[name] = inner
+		}
+		body = inner
+	}
+	body[path[len(path)-1]] = value
+}
+
+type createSubscriptionCmd struct {
+	clientFlags
+	specFlags
+	Name  string `placeholder:"NAME" help:"Unique name."`
+	Start string `placeholder:"WHERE" help:"now (default), earliest, an offset, or a time as in 2026-11-20T12:00:00Z."`
+}
+
+// Help is shown below the summary.
+func (createSubscriptionCmd) Help() string {
+	return clientHelp + `
+
+Examples:
+  rowcall subscriptions create --name paid --events public.orders.updated --endpoint https://example.com/hook
+  rowcall subscriptions create -f subscription.yaml
+  rowcall subscriptions create --name all --events '**' --endpoint http://10.0.0.7/hook --start earliest -o json`
+}
+
+// Run makes a subscription.
+func (c *createSubscriptionCmd) Run(ctx context.Context, p *program) error {
+	api, err := c.connect(p)
+	if err != nil {
+		return err
+	}
+	body, err := c.body(p, c.Name)
+	if err != nil {
+		return err
+	}
+	if n, err := strconv.ParseInt(c.Start, 10, 64); err == nil {
+		body["start"] = n
+	} else {
+		write(body, c.Start, "start")
+	}
+	sub, err := api.CreateSubscription(ctx, body)
+	if err != nil {
+		return answered(err)
+	}
+	return c.printSubscription(p, sub)
+}
+
+type updateSubscriptionCmd struct {
+	oneSubscription
+	specFlags
+	Rename    string `placeholder:"NAME" help:"A new name."`
+	IfVersion int64  `placeholder:"N" help:"Only if this is still its version."`
+}
+
+// Help is shown below the summary.
+func (updateSubscriptionCmd) Help() string {
+	return clientHelp + `
+
+A document given with -f is a JSON merge patch: members that it leaves out stay, null sets the default.
+
+Examples:
+  rowcall subscriptions update paid --endpoint https://example.com/new
+  echo '{"rate_limit":{"per_second":50}}' | rowcall subscriptions update paid -f -`
+}
+
+// Run changes a subscription.
+func (c *updateSubscriptionCmd) Run(ctx context.Context, p *program) error {
+	api, id, err := c.find(ctx, p)
+	if err != nil {
+		return err
+	}
+	patch, err := c.body(p, c.Rename)
+	if err != nil {
+		return err
+	}
+	if len(patch) == 0 {
+		return usageError{errors.New("update subscription: nothing to change was given (rowcall subscriptions update --help explains)")}
+	}
+	sub, err := api.PatchSubscription(ctx, id, patch, c.IfVersion)
+	if err != nil {
+		return answered(err)
+	}
+	return c.printSubscription(p, sub)
+}
+
+type deleteSubscriptionCmd struct {
+	oneSubscription
+	IfVersion int64 `placeholder:"N" help:"Only if this is still its version."`
+}
+
+// Help is shown below the summary.
+func (deleteSubscriptionCmd) Help() string { return clientHelp }
+
+// Run ends a subscription.
+func (c *deleteSubscriptionCmd) Run(ctx context.Context, p *program) error {
+	api, id, err := c.find(ctx, p)
+	if err != nil {
+		return err
+	}
+	if err := api.DeleteSubscription(ctx, id, c.IfVersion); err != nil {
+		return answered(err)
+	}
+	if c.Output == "json" {
+		return printJSON(p.stdout, map[string]string{"id": id, "state": "deleted"})
+	}
+	_, err = fmt.Fprintln(p.stdout, id+" is deleted")
+	return err
+}
+
+type pauseSubscriptionCmd struct{ oneSubscription }
+
+// Help is shown below the summary.
+func (pauseSubscriptionCmd) Help() string { return clientHelp }
+
+// Run holds a subscription's events.
+func (c *pauseSubscriptionCmd) Run(ctx context.Context, p *program) error {
+	return c.change(ctx, p, (*client.Client).PauseSubscription)
+}
+
+type resumeSubscriptionCmd struct{ oneSubscription }
+
+// Help is shown below the summary.
+func (resumeSubscriptionCmd) Help() string { return clientHelp }
+
+// Run delivers a subscription's events again.
+func (c *resumeSubscriptionCmd) Run(ctx context.Context, p *program) error {
+	return c.change(ctx, p, (*client.Client).ResumeSubscription)
+}
+
+// change asks for a change of state and shows what came of it.
+func (o *oneSubscription) change(ctx context.Context, p *program, ask func(*client.Client, context.Context, string) (client.Subscription, error)) error {
+	api, id, err := o.find(ctx, p)
+	if err != nil {
+		return err
+	}
+	sub, err := ask(api, ctx, id)
+	if err != nil {
+		return answered(err)
+	}
+	return o.printSubscription(p, sub)
+}
