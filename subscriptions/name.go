@@ -1,5 +1,7 @@
 package subscriptions
 
+import "unicode/utf8"
+
 // plain says which ASCII bytes a segment of an event type holds as they are:
 // letters, digits and "_-$". All others are percent-encoded, "." and "*" among
 // them, so that a name can neither split into segments nor act as a wildcard.
@@ -17,10 +19,12 @@ var plain = [128]bool{
 const upperHex = "0123456789ABCDEF"
 
 // EncodeName writes the name of a schema or table as it stands in event types
-// and patterns: "Weird.Name" is "Weird%2EName".
+// and patterns: "Weird.Name" is "Weird%2EName". Unicode beyond ASCII stays;
+// bytes that are no valid UTF-8 are percent-encoded, so that the result always
+// is, and different names stay different.
 func EncodeName(name string) string {
 	for i := range len(name) {
-		if c := name[i]; c < 0x80 && !plain[c] {
+		if c := name[i]; c >= utf8.RuneSelf || !plain[c] {
 			return string(AppendName(make([]byte, 0, len(name)+8), name))
 		}
 	}
@@ -29,9 +33,14 @@ func EncodeName(name string) string {
 
 // AppendName appends the encoded name to dst.
 func AppendName(dst []byte, name string) []byte {
-	for i := range len(name) {
-		if c := name[i]; c >= 0x80 || plain[c] {
-			dst = append(dst, c)
+	for i, size := 0, 1; i < len(name); i += size {
+		c := name[i]
+		if c < utf8.RuneSelf && plain[c] {
+			dst, size = append(dst, c), 1
+			continue
+		}
+		if _, size = utf8.DecodeRuneInString(name[i:]); size > 1 {
+			dst = append(dst, name[i:i+size]...)
 		} else {
 			dst = append(dst, '%', upperHex[c>>4], upperHex[c&15])
 		}

@@ -227,6 +227,18 @@ func TestFaultsComeInDocumentOrderAndNeverEchoSecrets(t *testing.T) {
 	}
 }
 
+func TestErrorsNameEveryFieldInOneLine(t *testing.T) {
+	t.Parallel()
+	_, err := subscriptions.ParseSpec([]byte(`{"name":"n","events":["**"],"endpoint":{"url":"x"},"compact":1}`))
+	want := "endpoint.url must start with https:// or http://; compact must be true or false"
+	if err == nil || err.Error() != want {
+		t.Errorf("error is %v, want %s", err, want)
+	}
+	if _, err = subscriptions.ParseSpec([]byte(`[]`)); err == nil || err.Error() != "subscription must be a JSON object" {
+		t.Errorf("error is %v", err)
+	}
+}
+
 func TestFaultsOfOneAnswerAreBounded(t *testing.T) {
 	t.Parallel()
 	var document bytes.Buffer

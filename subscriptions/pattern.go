@@ -3,6 +3,7 @@ package subscriptions
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"unicode/utf8"
 )
@@ -47,33 +48,21 @@ func CheckPattern(pattern string) error {
 }
 
 func checkSegment(segment string) error {
-	switch segment {
-	case "":
+	switch {
+	case segment == "":
 		return errors.New("must not have empty segments; remove the dot too many")
-	case oneSegment, theRest:
+	case segment == oneSegment, segment == theRest:
 		return nil
+	case strings.Contains(segment, "*"):
+		return errors.New(`may have "*" only as a whole segment; the character itself is written %2A`)
 	}
-	for i := 0; i < len(segment); i++ {
-		switch c := segment[i]; {
-		case c >= 0x80 || plain[c]:
-		case c == '*':
-			return errors.New(`may have "*" only as a whole segment; the character itself is written %2A`)
-		case c != '%':
-			return fmt.Errorf("must have %%%02X in the place of %q", c, c)
-		default:
-			if i+2 >= len(segment) {
-				return errors.New("ends within a percent-encoding; write % and two upper-case hex digits")
-			}
-			high, low := strings.IndexByte(upperHex, segment[i+1]), strings.IndexByte(upperHex, segment[i+2])
-			if high < 0 || low < 0 {
-				return errors.New("has a percent-encoding that is not % and two upper-case hex digits; % itself is written %25")
-			}
-			// One name has one form, or an exact pattern would silently match nothing.
-			if b := byte(high<<4 | low); b >= 0x80 || plain[b] {
-				return fmt.Errorf("has %s where the character itself must stand", segment[i:i+3])
-			}
-			i += 2
-		}
+	name, err := url.PathUnescape(segment)
+	if err != nil {
+		return errors.New("must have two hex digits after each %; the character itself is written %25")
+	}
+	// A name has one form, or an exact pattern would silently match nothing.
+	if canonical := EncodeName(name); canonical != segment {
+		return fmt.Errorf("must have %q written %q", segment, canonical)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package subscriptions_test
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -15,7 +16,6 @@ import (
 
 func TestSecretNeverShowsItself(t *testing.T) {
 	t.Parallel()
-	const canary = "canary-4711"
 	secret := subscriptions.NewSecret(canary)
 	hidden := struct{ inner subscriptions.Secret }{secret}
 	list := []subscriptions.Secret{secret}
@@ -29,6 +29,14 @@ func TestSecretNeverShowsItself(t *testing.T) {
 			out := fmt.Sprintf(format, args...)
 			if strings.Contains(out, canary) || strings.Contains(strings.ToLower(out), fmt.Sprintf("%x", canary)) {
 				t.Errorf("%s of %T shows the secret: %s", verb, value, out)
+			}
+		}
+		if stringer, ok := value.(interface{ GoString() string }); ok && strings.Contains(stringer.GoString(), canary) {
+			t.Errorf("GoString of %T shows the secret", value)
+		}
+		if marshaler, ok := value.(encoding.TextMarshaler); ok {
+			if b, err := marshaler.MarshalText(); err != nil || bytes.Contains(b, []byte(canary)) {
+				t.Errorf("text of %T shows the secret: %s, %v", value, b, err)
 			}
 		}
 		b, err := json.Marshal(value)
