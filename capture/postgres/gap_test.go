@@ -1,0 +1,213 @@
+package postgres_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rowcall/rowcall/store"
+)
+
+// awaitGap waits until one gap is recorded and capture goes on behind it.
+func (w *world) awaitGap(reason string) store.Gap {
+	w.t.Helper()
+	var gap store.Gap
+	w.eventually(func() string {
+		src := w.saved()
+		if src.State != store.SourceGap || len(src.Gaps) == 0 {
+			return fmt.Sprintf("source is %q (%s) with %d gaps", src.State, src.Reason, len(src.Gaps))
+		}
+		if gap = src.Gaps[0]; len(src.Gaps) != 1 || !strings.Contains(gap.Reason, reason) {
+			return fmt.Sprintf("gaps are %+v, want one because %q", src.Gaps, reason)
+		}
+		return ""
+	})
+	return gap
+}
+
+// mayBeAccepted checks that the state leaves gap when a person accepts it.
+func (w *world) mayBeAccepted() {
+	w.t.Helper()
+	if _, err := w.store.AcceptGaps(w.t.Context(), w.name, "somebody"); err != nil {
+		w.t.Fatal(err)
+	}
+	src := w.awaitState(store.SourceStreaming)
+	if src.Reason != "" {
+		w.t.Errorf("after the gap was accepted the reason is %q", src.Reason)
+	}
+}
+
+func TestADroppedSlotIsAGapBehindWhichCaptureGoesOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
+	stop := w.capture()
+	w.exec(`INSERT INTO things VALUES (1)`)
+	w.awaitRows(1)
+	stop()
+	w.dropSlot()
+	w.exec(`INSERT INTO things VALUES (2)`)
+	w.start(w.config())
+	gap := w.awaitGap("slot is gone")
+	if gap.From == 0 || gap.To <= gap.From {
+		t.Errorf("gap goes from %s to %s", gap.From, gap.To)
+	}
+	w.exec(`INSERT INTO things VALUES (3)`)
+	if rows := w.awaitRows(2); rows[1].N != 3 {
+		t.Errorf("after the gap comes row %d, want 3", rows[1].N)
+	}
+	if got := w.saved().State; got != store.SourceGap {
+		t.Errorf("while nobody accepts the gap the state is %q", got)
+	}
+	w.mayBeAccepted()
+}
+
+// dropSlot drops the slot as soon as nobody holds it.
+func (w *world) dropSlot() {
+	w.t.Helper()
+	w.eventually(func() string {
+		if _, err := w.source.Exec(w.t.Context(), "SELECT pg_drop_replication_slot($1)", w.slot()); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+}
+
+func TestASlotDroppedUnderUsIsAGap(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
+	w.capture()
+	w.exec(`INSERT INTO things VALUES (1)`)
+	w.awaitRows(1)
+	w.eventually(func() string {
+		_, err := w.source.Exec(t.Context(), `DO $$ BEGIN
+			PERFORM pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '`+w.slot()+`';
+			PERFORM pg_sleep(0.02);
+			PERFORM pg_drop_replication_slot('`+w.slot()+`');
+		END $$`)
+		if err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	w.awaitGap("slot is gone")
+	w.exec(`INSERT INTO things VALUES (2)`)
+	w.awaitRows(2)
+}
+
+func TestASlotMovedBySomebodyIsAGap(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
+	stop := w.capture()
+	w.exec(`INSERT INTO things VALUES (1)`)
+	w.awaitRows(1)
+	stop()
+	w.exec(`INSERT INTO things VALUES (2)`)
+	w.eventually(func() string {
+		if _, err := w.source.Exec(t.Context(), "SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())", w.slot()); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	moved := w.confirmed()
+	w.start(w.config())
+	gap := w.awaitGap("moved past our checkpoint")
+	if gap.To != moved {
+		t.Errorf("gap goes to %s, the slot was moved to %s", gap.To, moved)
+	}
+	w.exec(`INSERT INTO things VALUES (3)`)
+	if rows := w.awaitRows(2); rows[1].N != 3 {
+		t.Errorf("after the gap comes row %d, want 3", rows[1].N)
+	}
+	w.mayBeAccepted()
+}
+
+func TestAPublicationDroppedUnderUsIsMadeAnewAndAGap(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
+	w.capture()
+	w.exec(`INSERT INTO things VALUES (1)`)
+	w.awaitRows(1)
+	w.exec(`DROP PUBLICATION `+pgx.Identifier{w.slot()}.Sanitize(), `INSERT INTO things VALUES (2)`)
+	w.awaitGap("publication was dropped")
+	w.exec(`INSERT INTO things VALUES (3)`)
+	w.eventually(func() string {
+		if ns := w.numbers(); len(ns) == 0 || ns[len(ns)-1] != 3 {
+			return fmt.Sprintf("the log has %v, want 3 at its end", ns)
+		}
+		return ""
+	})
+	w.mayBeAccepted()
+}
+
+func TestAPublicationMadeAnewBySomebodyIsAGap(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
+	w.capture()
+	w.exec(`INSERT INTO things VALUES (1)`)
+	w.awaitRows(1)
+	name := pgx.Identifier{w.slot()}.Sanitize()
+	w.exec(`DROP PUBLICATION `+name, `INSERT INTO things VALUES (2)`,
+		`CREATE PUBLICATION `+name+` FOR TABLE things WITH (publish_via_partition_root = true)`)
+	w.awaitGap("publication was dropped")
+	w.exec(`INSERT INTO things VALUES (3)`)
+	w.eventually(func() string {
+		if ns := w.numbers(); len(ns) == 0 || ns[len(ns)-1] != 3 {
+			return fmt.Sprintf("the log has %v, want 3 at its end", ns)
+		}
+		return ""
+	})
+}
+
+func TestATableTakenOutOfThePublicationIsAGapThatNamesIt(t *testing.T) {
+	t.Parallel()
+	for _, running := range []bool{true, false} {
+		t.Run(fmt.Sprintf("while we run %t", running), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`, `CREATE TABLE others (n bigint PRIMARY KEY)`)
+			stop := w.capture()
+			w.exec(`INSERT INTO things VALUES (1)`)
+			w.awaitRows(1)
+			if !running {
+				stop()
+			}
+			w.exec(`ALTER PUBLICATION ` + pgx.Identifier{w.slot()}.Sanitize() + ` DROP TABLE things`)
+			if !running {
+				w.start(w.config())
+			}
+			w.awaitGap(`taken out of the publication: "public"."things"`)
+			w.eventually(func() string {
+				w.exec(`DELETE FROM things WHERE n = 2`, `INSERT INTO things VALUES (2)`)
+				if ns := w.numbers(); ns[len(ns)-1] != 2 {
+					return "the table is not captured again"
+				}
+				return ""
+			})
+			w.mayBeAccepted()
+		})
+	}
+}
+
+func TestAPublicationThatWasNarrowedIsAGap(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
+	w.capture()
+	w.exec(`ALTER PUBLICATION ` + pgx.Identifier{w.slot()}.Sanitize() + ` SET (publish = 'insert')`)
+	w.awaitGap("narrowed")
+	w.eventually(func() string {
+		var complete bool
+		err := w.source.QueryRow(t.Context(), `SELECT pubupdate AND pubdelete AND pubtruncate FROM pg_publication WHERE pubname = $1`, w.slot()).Scan(&complete)
+		if err != nil || !complete {
+			return fmt.Sprintf("the publication is not complete again: %v", err)
+		}
+		return ""
+	})
+}
