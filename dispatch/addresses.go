@@ -51,9 +51,10 @@ func neverAllowed(addr netip.Addr) (netip.Prefix, bool) {
 			return p, true
 		}
 	}
-	if carried, ok := carriedIPv4(addr); ok {
+	for _, carried := range carriedIPv4(addr) {
 		for _, p := range never {
-			if p.Contains(carried) {
+			// 0.0.0.0/8 only says that nothing is carried at this place.
+			if p.Contains(carried) && carried.As4()[0] != 0 {
 				return p, true
 			}
 		}
@@ -61,6 +62,7 @@ func neverAllowed(addr netip.Addr) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
+// Prefixes of IPv6 addresses that carry an IPv4 address.
 var (
 	nat64      = netip.MustParsePrefix("64:ff9b::/96")
 	nat64Local = netip.MustParsePrefix("64:ff9b:1::/48")
@@ -70,26 +72,29 @@ var (
 	compatible = netip.MustParsePrefix("::/96")
 )
 
-// carriedIPv4 returns the IPv4 address that packets to an IPv6 address end up
-// at: NAT64, 6to4, Teredo, IPv4-translated, IPv4-compatible.
-func carriedIPv4(addr netip.Addr) (netip.Addr, bool) {
+// carriedIPv4 returns the IPv4 addresses at which packets to an IPv6 address
+// may end up through a translator or tunnel; several for the NAT64 prefix of
+// local use, whose length only the network knows (RFC 6052, section 2.2).
+func carriedIPv4(addr netip.Addr) []netip.Addr {
 	if !addr.Is6() {
-		return netip.Addr{}, false
+		return nil
 	}
 	b := addr.As16()
-	at := func(i int) (netip.Addr, bool) { return netip.AddrFrom4([4]byte(b[i : i+4])), true }
+	v4 := func(i, j, k, l int) netip.Addr { return netip.AddrFrom4([4]byte{b[i], b[j], b[k], b[l]}) }
 	switch {
 	case sixToFour.Contains(addr):
-		return at(2)
+		return []netip.Addr{v4(2, 3, 4, 5)}
 	case teredo.Contains(addr):
 		for i := 12; i < 16; i++ {
 			b[i] = ^b[i]
 		}
-		return at(12)
-	case nat64.Contains(addr), nat64Local.Contains(addr), translated.Contains(addr), compatible.Contains(addr):
-		return at(12)
+		return []netip.Addr{v4(4, 5, 6, 7), v4(12, 13, 14, 15)} // its server, and the client
+	case nat64Local.Contains(addr):
+		return []netip.Addr{v4(6, 7, 9, 10), v4(7, 9, 10, 11), v4(9, 10, 11, 12), v4(12, 13, 14, 15)}
+	case nat64.Contains(addr), translated.Contains(addr), compatible.Contains(addr):
+		return []netip.Addr{v4(12, 13, 14, 15)}
 	}
-	return netip.Addr{}, false
+	return nil
 }
 
 // ports of other protocols, which a POST could be made to speak to.
