@@ -123,10 +123,6 @@ func (a *API) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput, e
 		}
 		for i := range found {
 			e := &found[i]
-			if e.Kind == store.KindGap {
-				filter.Past = e.Offset
-				continue // a marker, not an event
-			}
 			if full := len(out.Body.Items) == in.Limit || bytes > 0 && bytes+len(e.Data) > maxPageBytes; full {
 				out.Body.NextCursor = sealCursor("events", filters, joinNumbers(int64(filter.Past)))
 				return out, nil
@@ -147,7 +143,7 @@ func (a *API) getEvent(ctx context.Context, in *eventPath) (*eventOutput, error)
 		return nil, err
 	}
 	if e.Kind == store.KindGap {
-		return nil, store.ErrNotFound
+		return nil, store.ErrNotFound // a marker, not an event
 	}
 	return &eventOutput{Body: showEvent(e)}, nil
 }

@@ -3,7 +3,12 @@ package api_test
 import (
 	"errors"
 	"strings"
+	"testing"
+
+	"github.com/rowcall/rowcall/store/storetest"
 )
+
+func TestMain(m *testing.M) { storetest.Main(m) }
 
 var errDenied = errors.New("is not a target that may be called; ROWCALL_EGRESS_ALLOW can allow it")
 

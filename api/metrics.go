@@ -138,8 +138,7 @@ func (c *collector) read() snapshot {
 	if !c.at.IsZero() && time.Since(c.at) < c.config.MetricsAge {
 		return c.last
 	}
-	// prometheus.Collector has no context to pass on.
-	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout) //nolint:forbidigo // prometheus.Collector has none to pass on
 	defer cancel()
 	s := snapshot{at: time.Now()}
 	var err error

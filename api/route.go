@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -30,6 +31,10 @@ const (
 func Scopes() []Scope {
 	return []Scope{ScopeRead, ScopePublish, ScopeDeliver, ScopeWrite, ScopeAdmin}
 }
+
+// requestTimeout bounds a request's work: it ends before the server stops
+// writing, so that the caller hears of it.
+const requestTimeout = 20 * time.Second
 
 // securityName is the name of the security scheme in the OpenAPI document.
 const securityName = "key"
@@ -54,7 +59,9 @@ func handle[I, O any](a *API, op huma.Operation, scope Scope, fn func(context.Co
 		described = maps.Clone(op.RequestBody.Content)
 	}
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
-		out, err := fn(ctx, in)
+		asked, cancel := context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+		out, err := fn(asked, in)
 		if err != nil {
 			return nil, a.problemOf(ctx, route, err)
 		}
