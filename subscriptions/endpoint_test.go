@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -172,6 +173,7 @@ func TestAuthHasTheMembersOfItsType(t *testing.T) {
 		"token of lines":    {*bearer(canary + "\n"), []string{"endpoint.auth.token: must not have control characters, tabs or line breaks"}},
 		"token too long":    {*bearer(strings.Repeat("t", 4097)), []string{"endpoint.auth.token: must have at most 4096 bytes"}},
 		"scopes of spaces":  {subscriptions.Auth{Type: "oauth2", TokenURL: "https://a.example", ClientID: "c", ClientSecret: secret("s"), Scopes: []string{"a", "b c", ""}}, []string{"endpoint.auth.scopes[1]: must be printable ASCII without spaces, quotes and backslashes", "endpoint.auth.scopes[2]: must be printable ASCII without spaces, quotes and backslashes"}},
+		"too many scopes":   {subscriptions.Auth{Type: "oauth2", TokenURL: "https://a.example", ClientID: "c", ClientSecret: secret("s"), Scopes: slices.Repeat([]string{"a"}, 51)}, []string{"endpoint.auth.scopes: must have at most 50 members"}},
 		"token URL":         {subscriptions.Auth{Type: "oauth2", TokenURL: "ftp://" + canary, ClientID: "c", ClientSecret: secret("s")}, []string{"endpoint.auth.token_url: must start with https:// or http://"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -199,6 +201,7 @@ func TestTLSIsPEMThatFits(t *testing.T) {
 		"key alone":           {subscriptions.TLS{ClientKey: key}, []string{"endpoint.tls.client_certificate: is required with a client_key"}},
 		"pair of two":         {subscriptions.TLS{ClientCertificate: certificate, ClientKey: other}, []string{"endpoint.tls.client_certificate: must be a certificate chain in PEM that fits client_key in PEM"}},
 		"authority of no PEM": {subscriptions.TLS{CA: "x"}, []string{"endpoint.tls.ca: must be certificates in PEM"}},
+		"chain too long":      {subscriptions.TLS{ClientCertificate: certificate + strings.Repeat("x", 64<<10), ClientKey: key}, []string{"endpoint.tls.client_certificate: must have at most 65536 bytes"}},
 		"too long":            {subscriptions.TLS{CA: strings.Repeat("x", 64<<10+1)}, []string{"endpoint.tls.ca: must have at most 65536 bytes"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,17 +4,23 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"unsafe"
 )
 
 // held is what a cache holds, counted anew.
 func held(c *matchCache) (types, weight int) {
 	for _, g := range []generation{c.newer, c.older} {
 		types += len(g.types)
-		for name := range g.types {
+		arrays := map[*int]int{} // what keeps memory is the array behind a list
+		for name, list := range g.types {
 			weight += len(name) + entryWeight
+			arrays[unsafe.SliceData(list)] = 8*cap(list) + entryWeight
 		}
 		for _, list := range g.lists {
-			weight += 8*len(list) + entryWeight
+			arrays[unsafe.SliceData(list)] = 8*cap(list) + entryWeight
+		}
+		for _, size := range arrays {
+			weight += size
 		}
 	}
 	return types, weight
@@ -68,6 +74,19 @@ func TestCacheSharesEqualLists(t *testing.T) {
 	}
 	if _, weight := held(&c); weight > 200_000 {
 		t.Errorf("1000 types of one list of 8000 bytes hold %d bytes", weight)
+	}
+}
+
+func TestListsOfOneHashAreNotMixedUp(t *testing.T) {
+	t.Parallel()
+	g := newGeneration()
+	list, other := []int{1, 2}, []int{3}
+	g.share(list)
+	for hash := range g.lists {
+		g.lists[hash] = other // as if both had the hash
+	}
+	if got, _ := g.share(list); !slices.Equal(got, list) {
+		t.Errorf("share(%v) = %v", list, got)
 	}
 }
 

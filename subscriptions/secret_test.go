@@ -53,6 +53,11 @@ func TestSecretNeverShowsItself(t *testing.T) {
 			t.Errorf("log of %T shows the secret: %s", value, log.String())
 		}
 	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%q", "%s", "%d", "%x", "%10.3v"} {
+		if out := fmt.Sprintf(verb, secret); out != "[redacted]" {
+			t.Errorf("%s prints %s", verb, out)
+		}
+	}
 	if secret.Reveal() != canary {
 		t.Errorf("Reveal() = %q", secret.Reveal())
 	}

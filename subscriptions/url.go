@@ -55,7 +55,7 @@ func checkHost(host string, bracketed bool) error {
 		// Resolvers take 127.1, 0x7f.0.0.1 and 2130706433 for addresses too; what
 		// is shown to people and checked by lists must be what is dialled.
 		address, err := netip.ParseAddr(host)
-		if err != nil || address.Zone() != "" || address.Is6() != bracketed || address.String() != host {
+		if err != nil || address.Zone() != "" || address.String() != host {
 			return errors.New("must have IP addresses in their canonical form, such as 192.0.2.1 or [2001:db8::1]")
 		}
 		return nil
