@@ -52,7 +52,9 @@ type Subscription struct {
 
 // Spec is the part of a subscription that people write. Its JSON form is the
 // public contract; the zero value of an optional member means its default, and
-// Normalize writes the defaults in.
+// Normalize writes the defaults in. After that, and from ParseSpec and Patch, its
+// JSON has every member; the secrets of endpoint.auth and endpoint.tls are never
+// in it.
 type Spec struct {
 	Name        string            `json:"name"`
 	Description string            `json:"description"`
