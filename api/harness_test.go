@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -30,6 +31,7 @@ type world struct {
 	store *store.Store
 	keys  map[api.Scope]string
 	logs  *lockedBuffer
+	doc   func() *openapi3.T
 }
 
 func newWorld(t *testing.T) *world {
@@ -63,10 +65,11 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.doc = sync.OnceValue(func() *openapi3.T { return loadDocument(t, w.api) })
 	return w
 }
 
-// request is one call, made in process.
+// request is one call, made in process; its answer is held against the document.
 type request struct {
 	method, path string
 	scope        api.Scope // whose key is sent; empty: none
@@ -106,7 +109,11 @@ func (w *world) do(r request) answer {
 	}
 	rec := httptest.NewRecorder()
 	w.api.Handler().ServeHTTP(rec, req)
-	return answer{rec.Code, rec.Header(), rec.Body.String()}
+	a := answer{rec.Code, rec.Header(), rec.Body.String()}
+	if w.doc != nil {
+		conforms(w.t, w.doc(), r, a)
+	}
+	return a
 }
 
 // into reads an answer's JSON and fails the test where it is not.

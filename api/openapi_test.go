@@ -3,6 +3,7 @@ package api_test
 import (
 	"bytes"
 	"flag"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -12,8 +13,6 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
-
-	"net/http"
 
 	"github.com/rowcall/rowcall/api"
 )
