@@ -200,6 +200,11 @@ func (c *Capture) settle(ctx context.Context, cat *ordinary, wal *pgconn.PgConn,
 		}
 		point, err := createSlot(ctx, wal, cat, identity.Slot, func(blocker string) {
 			c.log.Warn().Str("blocker", blocker).Msg("slot creation waits for an older transaction")
+			state := store.SourceStarting
+			if d.step == stepReplace {
+				state = store.SourceGap
+			}
+			c.show(ctx, state, "the slot waits for a transaction that was open before: "+blocker, "")
 		})
 		if err != nil {
 			return next, err
