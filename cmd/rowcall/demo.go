@@ -72,7 +72,9 @@ func (c *demoCmd) Run(ctx context.Context, p *program) error {
 		return nil
 	}
 	if err == nil && c.Deliveries > 0 {
-		err = errors.New("interrupted before the deliveries had come")
+		if err = context.Cause(ctx); errors.Is(err, context.Canceled) {
+			err = errors.New("interrupted before the deliveries had come")
+		}
 	}
 	return err
 }
@@ -138,9 +140,6 @@ func (d *demo) run(ctx context.Context, keys io.Reader) (err error) {
 	})
 	err = group.Wait()
 	d.out.end(r.verified())
-	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
-		return cause // the timeout
-	}
 	return err
 }
 
@@ -166,14 +165,6 @@ func (d *demo) show(ctx context.Context, address, key string, shop *shop, r *dem
 		go r.toggle(trading, bufio.NewScanner(keys)) // a read of the terminal cannot be called back
 	}
 	return group.Wait()
-}
-
-// interrupted turns an error into nil where the context's end caused it.
-func interrupted(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
 }
 
 func createDatabase(ctx context.Context, url, name string) error {

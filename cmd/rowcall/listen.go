@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log" //nolint:depguard // http.Server wants one
 	"net"
 	"net/http"
 	"net/netip"
@@ -25,6 +26,7 @@ const apiGrace = 5 * time.Second
 func listening(server *http.Server, listener net.Listener, c config) func(context.Context) error {
 	return func(ctx context.Context) error {
 		server.TLSConfig = c.tls
+		server.ErrorLog = log.New(debugWriter{c.logger}, "", 0)
 		done := make(chan error, 1)
 		go func() {
 			if c.tls != nil {
@@ -50,9 +52,17 @@ func listening(server *http.Server, listener net.Listener, c config) func(contex
 	}
 }
 
+// debugWriter logs what net/http says of connections that make no sense.
+type debugWriter struct{ logger zerolog.Logger }
+
+func (w debugWriter) Write(line []byte) (int, error) {
+	w.logger.Debug().Str("component", "api").Str("said", strings.TrimSpace(string(line))).Msg("connection failed")
+	return len(line), nil
+}
+
 // denied are the addresses that no delivery may ever reach: our own listener
 // and both databases.
-func denied(ctx context.Context, log zerolog.Logger, listener net.Addr, databases ...string) []netip.AddrPort {
+func denied(ctx context.Context, logger zerolog.Logger, listener net.Addr, databases ...string) []netip.AddrPort {
 	var deny []netip.AddrPort
 	if own, err := netip.ParseAddrPort(listener.String()); err == nil {
 		deny = append(deny, own)
@@ -72,7 +82,7 @@ func denied(ctx context.Context, log zerolog.Logger, listener net.Addr, database
 			seen[key] = true
 			addresses, err := resolve(ctx, f.Host)
 			if err != nil {
-				log.Warn().Str("host", f.Host).Msg("database address not known: deliveries to it are denied by port only")
+				logger.Warn().Str("host", f.Host).Msg("database address not known: deliveries to it are denied by port only")
 			}
 			for _, a := range addresses {
 				deny = append(deny, netip.AddrPortFrom(a.Unmap(), f.Port))

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/rowcall/rowcall/store/storetest"
 )
 
 // asRowcall makes the test binary behave as rowcall itself.
@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	storetest.Main(m)
 }
 
 // rowcall prepares a run of the program with nothing in its environment but env.

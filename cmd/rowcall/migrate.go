@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -49,27 +50,37 @@ func (c *migrateCmd) Run(ctx context.Context, p *program) error {
 // migrateStore applies migrations. A database that is not there yet is waited
 // for, since containers start in any order; one that refuses us is not.
 func migrateStore(ctx context.Context, c config) (int, error) {
-	begun := time.Now()
+	begun, told := time.Now(), false
 	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		n, err := migrations.Up(ctx, c.databaseURL)
-		if err == nil {
+		switch {
+		case err == nil:
+			if told {
+				c.logger.Info().Msg("store is reachable")
+			}
 			return n, nil
-		}
-		if ctx.Err() != nil {
-			return 0, fmt.Errorf("migrate store: %w", ctx.Err())
-		}
-		if !store.Unavailable(err) {
+		case refused(err) || !store.Unavailable(err):
 			return 0, explainStore(fmt.Errorf("migrate store: %w", err))
-		}
-		if time.Since(begun)+wait > c.databaseWait {
+		case time.Since(begun)+wait > c.databaseWait:
 			return 0, fmt.Errorf("reach store: gave up after %v (ROWCALL_DATABASE_WAIT): %w", c.databaseWait, err)
+		case !told:
+			c.logger.Warn().Err(err).Stringer("patience", c.databaseWait).Msg("store is not reachable: waiting for it")
+			told = true
 		}
-		c.logger.Warn().Err(err).Dur("again_in", wait).Msg("store is not reachable: waiting for it")
 		select {
 		case <-ctx.Done():
+			return 0, fmt.Errorf("migrate store: %w", ctx.Err())
 		case <-time.After(wait):
 		}
 	}
+}
+
+// refused reports whether a server is up and does not want us: a wrong user,
+// password or database, or a right that is missing. While serving this may pass
+// (a password is being changed); at start it is a mistake in the settings.
+func refused(err error) bool {
+	pe, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (strings.HasPrefix(pe.Code, "28") || pe.Code == "3D000" || pe.Code == "42501")
 }
 
 // explainStore adds the remedy to errors that a person can do something about.

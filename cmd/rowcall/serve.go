@@ -88,7 +88,7 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 	log.Info().Str("version", buildInfo().Version).Str("instance", c.instance).Msg("starting")
 
 	if _, err := migrateStore(ctx, c); err != nil {
-		return err
+		return interrupted(ctx, err)
 	}
 	s, err := store.Open(ctx, store.Config{
 		URL:               c.databaseURL,
@@ -101,11 +101,11 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 		Logger:            log.With().Str("component", "store").Logger(),
 	})
 	if err != nil {
-		return explainStore(err)
+		return interrupted(ctx, fmt.Errorf("open store: %w", explainStore(err)))
 	}
 	defer s.Close()
 	if err := bootstrap(ctx, s, c); err != nil {
-		return err
+		return interrupted(ctx, err)
 	}
 
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.listen)
@@ -124,6 +124,8 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 	if err != nil {
 		return fmt.Errorf("make guard: %w", err)
 	}
+	transport := guard.Transport()
+	defer transport.CloseIdleConnections()
 	capture, err := postgres.New(s, postgres.Config{
 		Name:          c.sourceName,
 		URL:           c.sourceURL,
@@ -136,7 +138,7 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 		return fmt.Errorf("make capture: %w", err)
 	}
 	dispatcher, err := dispatch.New(s, dispatch.Config{
-		Transport:  guard.Transport(),
+		Transport:  transport,
 		Version:    buildInfo().Version,
 		Attempts:   c.attempts,
 		Registerer: metrics,
@@ -163,7 +165,7 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 	var storeErr error
 	go func() {
 		defer close(storeDone)
-		storeErr = part("store", storeCtx, s.Run)
+		storeErr = part(storeCtx, "store", s.Run)
 	}()
 
 	group, running := errgroup.WithContext(ctx)
@@ -175,9 +177,11 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 			return storeErr
 		}
 	})
-	group.Go(func() error { return part("capture", running, capture.Run) })
-	group.Go(func() error { return part("dispatch", running, dispatcher.Run) })
-	group.Go(func() error { return part("api", running, listening(api.NewServer(c.listen, server.Handler()), api.LimitConnections(listener, apiConnections), c)) })
+	group.Go(func() error { return part(running, "capture", capture.Run) })
+	group.Go(func() error { return part(running, "dispatch", dispatcher.Run) })
+	group.Go(func() error {
+		return part(running, "api", listening(api.NewServer(c.listen, server.Handler()), api.LimitConnections(listener, apiConnections), c))
+	})
 	log.Info().Str("listen", listener.Addr().String()).Msg("serving")
 	ready(listener.Addr().String())
 
@@ -225,20 +229,23 @@ func wrap(verb string, err error) error {
 }
 
 // part runs one part of the service. Ending before it is told to is a fault.
-func part(name string, ctx context.Context, run func(context.Context) error) error {
+func part(ctx context.Context, name string, run func(context.Context) error) error {
 	err := run(ctx)
-	if ctx.Err() == nil && err == nil {
+	switch {
+	case ctx.Err() == nil && err == nil:
 		err = errors.New("ended by itself")
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		err = nil
 	}
-	return named(name, err)
+	return wrap("run "+name, err)
 }
 
-// named says which part an error is of. That the context ended is no error.
-func named(part string, err error) error {
-	if err == nil || errors.Is(err, context.Canceled) {
+// interrupted turns an error into nil where the context's end caused it.
+func interrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
 		return nil
 	}
-	return fmt.Errorf("run %s: %w", part, err)
+	return err
 }
 
 // release gives the lease up, so that the next owner need not wait for it to
