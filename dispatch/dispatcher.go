@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/subscriptions"
 )
 
 // Config is what New needs; zero values are the documented defaults.
@@ -38,16 +39,55 @@ func (c *Config) validate() error {
 	return errors.Join(errs...)
 }
 
+// What dispatch needs of the store, by what it is for. *store.Store is all of it.
+type (
+	logReader interface {
+		Read(ctx context.Context, from store.Offset, limit int, maxBytes int64) ([]store.Event, error)
+		Wait(ctx context.Context, past store.Offset) error
+		Event(ctx context.Context, at store.Offset) (*store.Event, error)
+		Head() store.Offset
+		OpenGaps(ctx context.Context) ([]store.Offset, error)
+	}
+	outcomeKeeper interface {
+		Settle(ctx context.Context, set store.Settlement) (fenced []store.LaneID, faulty map[store.LaneID]error, err error)
+		SaveAttempts(ctx context.Context, as []store.Attempt) error
+	}
+	laneKeeper interface {
+		ClaimLanes(ctx context.Context, have map[store.LaneID]int64) (lanes []store.Lane, owned []store.LaneID, err error)
+		LaneDeliveries(ctx context.Context, lane store.LaneID, withDead bool) ([]store.Delivery, error)
+		Delivery(ctx context.Context, lane store.LaneID, at store.Offset) (store.Delivery, error)
+		Intents(ctx context.Context) ([]store.Intent, error)
+		Changes() (changes <-chan store.Topic, stop func())
+	}
+	subscriptionKeeper interface {
+		Subscription(ctx context.Context, id subscriptions.ID) (subscriptions.Subscription, error)
+		UpdateSubscription(ctx context.Context, sub *subscriptions.Subscription, version int64) error
+	}
+	leaseHolder interface {
+		Lease(ctx context.Context) (store.Lease, error)
+		LeaseDeadline() time.Time
+	}
+	keeper interface {
+		logReader
+		outcomeKeeper
+		laneKeeper
+		subscriptionKeeper
+		leaseHolder
+	}
+)
+
 // Dispatcher runs the lanes that this instance owns.
 type Dispatcher struct {
-	store   *store.Store
+	store   keeper
 	config  Config
 	sender  *Sender
 	metrics *metrics
 }
 
 // New makes a dispatcher over the store.
-func New(s *store.Store, config Config) (*Dispatcher, error) {
+func New(s *store.Store, config Config) (*Dispatcher, error) { return newDispatcher(s, config) }
+
+func newDispatcher(s keeper, config Config) (*Dispatcher, error) {
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("configure dispatch: %w", err)
 	}

@@ -136,38 +136,41 @@ func (l *lane) full() bool {
 		len(l.rows) >= maxRows || len(l.gone) >= maxRows
 }
 
-// take adds one event.
+// take adds one event. What an earlier life settled, or left a row for, goes
+// into the window too: what lies above the cursor is remembered from there.
 func (l *lane) take(ev *store.Event) {
-	if l.settledBefore(ev.Offset) {
+	if row := l.rows[ev.Offset]; row != nil {
+		l.window.push(row)
+		l.trim()
 		return
 	}
-	e := &entry{offset: ev.Offset, event: ev, heapIndex: -1}
+	e := &entry{offset: ev.Offset, heapIndex: -1}
+	if l.settledBefore(ev.Offset) {
+		e.state = ended
+		l.window.push(e)
+		l.trim()
+		return
+	}
 	if l.sub.Ordering != subscriptions.OrderNone {
 		e.key, e.key2 = ev.Key, ev.OldKey
 		if ev.Kind == store.KindTruncate {
 			e.barrier = ev.Table()
 		}
 	}
+	l.window.push(e)
 	if l.order.add(e) {
-		// Behind an event that failed: it waits as a row, without payload.
-		l.toRow(e)
-		e.event = nil
+		l.toRow(e) // behind an event that failed: it waits as a row, without payload
 		return
 	}
-	e.bytes = int64(len(ev.Data))
-	l.window.push(e)
+	e.event, e.bytes = ev, int64(len(ev.Data))
 	l.bytes += e.bytes
 	if e.waits == 0 {
 		l.makeReady(e)
 	}
 }
 
-// settledBefore reports whether an earlier life settled the event, or left a
-// delivery for it.
+// settledBefore reports whether an earlier life settled the event.
 func (l *lane) settledBefore(at store.Offset) bool {
-	if _, held := l.rows[at]; held {
-		return true
-	}
 	for len(l.skip) > 0 && l.skip[0].Past <= at {
 		l.skip = l.skip[1:]
 	}

@@ -31,7 +31,7 @@ const (
 
 // session is the life of the lanes under one lease.
 type session struct {
-	store   *store.Store
+	store   keeper
 	config  Config
 	sender  *Sender
 	metrics *metrics

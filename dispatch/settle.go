@@ -17,7 +17,7 @@ const (
 	// settleAt is the number of a lane's outcomes that does not wait for it.
 	settleAt = 500
 	// maxAhead bounds the ranges kept of what is settled above a cursor.
-	maxAhead = 128
+	maxAhead = windowEvents / 2
 	// floorEvery is how often the floor alone is saved, when nothing else is.
 	floorEvery = time.Second
 )

@@ -1,0 +1,225 @@
+package dispatch
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/subscriptions"
+)
+
+// memory is a store in memory for simulations, where sockets cannot go: it keeps
+// what a real one keeps across a crash, by the same rules, and nothing else. The
+// real store is what the tests beside the lanes' own run on.
+type memory struct {
+	mu         sync.Mutex
+	events     []store.Event
+	grown      chan struct{}
+	sub        subscriptions.Subscription
+	cursor     store.Offset
+	ahead      []store.OffsetRange
+	following  bool
+	floor      store.Offset
+	epoch      int64 // of the lane
+	leaseEpoch int64
+	owner      int64 // lease epoch of the lane's owner
+	deliveries map[store.Offset]store.Delivery
+	intents    []store.Intent
+	attempts   []store.Attempt
+	changes    chan store.Topic
+	down       error // what every call answers, while it is set
+	cut        bool  // the instance was killed: what it still settles is fenced
+	settles    int
+	rowsSaved  int
+}
+
+func newMemory(sub subscriptions.Subscription) *memory {
+	return &memory{
+		sub: sub, cursor: 1, leaseEpoch: 1, grown: make(chan struct{}),
+		deliveries: make(map[store.Offset]store.Delivery), changes: make(chan store.Topic, 16),
+	}
+}
+
+// restart is what a crash and a new life do to the lease.
+func (m *memory) restart() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.leaseEpoch++
+	m.cut = false
+}
+
+func (m *memory) append(e store.Event) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e.Offset = store.Offset(len(m.events) + 1)
+	m.events = append(m.events, e)
+	close(m.grown)
+	m.grown = make(chan struct{})
+}
+
+func (m *memory) Head() store.Offset {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return store.Offset(len(m.events) + 1)
+}
+
+func (m *memory) Read(_ context.Context, from store.Offset, limit int, _ int64) ([]store.Event, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down != nil || int(from) > len(m.events) {
+		return nil, m.down
+	}
+	return m.events[from-1 : min(len(m.events), int(from)-1+limit)], nil
+}
+
+func (m *memory) Wait(ctx context.Context, past store.Offset) error {
+	for {
+		m.mu.Lock()
+		grown, ok := m.grown, int(past) <= len(m.events)
+		m.mu.Unlock()
+		if ok {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-grown:
+		}
+	}
+}
+
+func (m *memory) Event(_ context.Context, at store.Offset) (*store.Event, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down != nil {
+		return nil, m.down
+	}
+	return &m.events[at-1], nil
+}
+
+func (m *memory) OpenGaps(context.Context) ([]store.Offset, error) { return nil, m.down }
+
+func (m *memory) Settle(_ context.Context, set store.Settlement) ([]store.LaneID, map[store.LaneID]error, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down != nil {
+		return nil, nil, m.down
+	}
+	if m.cut {
+		return nil, nil, store.ErrFenced
+	}
+	m.settles++
+	if set.Floor != 0 {
+		m.floor = set.Floor
+	}
+	for _, l := range set.Lanes {
+		if l.Epoch != m.epoch {
+			return []store.LaneID{l.Lane}, nil, nil
+		}
+		m.cursor, m.ahead, m.following = l.Cursor, slices.Clone(l.Ahead), l.Following
+		for _, d := range l.Upsert {
+			m.rowsSaved++
+			m.deliveries[d.Offset] = d
+		}
+		for _, at := range l.Delete {
+			delete(m.deliveries, at)
+		}
+		m.intents = slices.DeleteFunc(m.intents, func(in store.Intent) bool { return slices.Contains(l.Intents, in.ID) })
+	}
+	return nil, nil, nil
+}
+
+func (m *memory) SaveAttempts(_ context.Context, as []store.Attempt) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.attempts = append(m.attempts, as...)
+	return m.down
+}
+
+func (m *memory) ClaimLanes(_ context.Context, have map[store.LaneID]int64) ([]store.Lane, []store.LaneID, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down != nil {
+		return nil, nil, m.down
+	}
+	if version, ok := have[1]; ok && version == m.sub.Version {
+		return nil, []store.LaneID{1}, nil
+	}
+	if m.owner != m.leaseEpoch { // a new life takes over
+		m.owner = m.leaseEpoch
+		m.epoch++
+		if m.following {
+			m.cursor, m.following = max(m.cursor, m.floor), false
+		}
+	}
+	return []store.Lane{{ID: 1, Epoch: m.epoch, Cursor: m.cursor, Ahead: slices.Clone(m.ahead), Subscription: m.sub}}, []store.LaneID{1}, nil
+}
+
+func (m *memory) LaneDeliveries(_ context.Context, _ store.LaneID, withDead bool) ([]store.Delivery, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var ds []store.Delivery
+	for d := range maps.Values(m.deliveries) {
+		if d.State != store.Dead || withDead {
+			ds = append(ds, d)
+		}
+	}
+	slices.SortFunc(ds, func(a, b store.Delivery) int { return cmp.Compare(a.Offset, b.Offset) })
+	return ds, m.down
+}
+
+func (m *memory) Delivery(_ context.Context, _ store.LaneID, at store.Offset) (store.Delivery, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, ok := m.deliveries[at]
+	if !ok {
+		return d, store.ErrNotFound
+	}
+	return d, m.down
+}
+
+func (m *memory) Intents(context.Context) ([]store.Intent, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.intents), m.down
+}
+
+// wish leaves an intent, as the API does.
+func (m *memory) wish(action string, at store.Offset) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.intents = append(m.intents, store.Intent{ID: int64(len(m.intents) + 1), Lane: 1, Action: action, Offset: at})
+	m.changes <- store.TopicIntents
+}
+
+func (m *memory) Changes() (<-chan store.Topic, func()) { return m.changes, func() {} }
+
+func (m *memory) Subscription(context.Context, subscriptions.ID) (subscriptions.Subscription, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sub, m.down
+}
+
+func (m *memory) UpdateSubscription(_ context.Context, sub *subscriptions.Subscription, version int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.sub.Version != version {
+		return store.ErrConflict
+	}
+	m.sub = *sub
+	m.sub.Version++
+	m.changes <- store.TopicSubscriptions
+	return m.down
+}
+
+func (m *memory) Lease(context.Context) (store.Lease, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return store.Lease{Instance: "sim", Epoch: m.leaseEpoch}, nil
+}
+
+func (m *memory) LeaseDeadline() time.Time { return time.Now().Add(time.Hour) }
