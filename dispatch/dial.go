@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -121,23 +122,66 @@ func (g *Guard) resolve(ctx context.Context, host string) ([]netip.Addr, error) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	open := g.dns
-	if open == nil {
-		open = new(net.Dialer).DialContext
+	l := &lookup{open: g.dns}
+	if l.open == nil {
+		l.open = new(net.Dialer).DialContext
 	}
-	var local error // a *net.DNSError keeps only the text of its cause
-	resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := open(ctx, network, address)
-		if err != nil && isLocal(err) {
-			local = err
-		}
-		return conn, err
-	}}
+	defer l.end()
+	resolver := net.Resolver{PreferGo: true, Dial: l.dial}
 	addrs, err := resolver.LookupNetIP(ctx, "ip", host)
-	if err != nil && local != nil {
-		return nil, fmt.Errorf("resolve: %w", local)
+	if err != nil {
+		return nil, l.cause(err)
 	}
-	return addrs, err
+	return addrs, nil
+}
+
+// lookup holds what one lookup opened. The resolver goes on when the lookup's
+// time is over, and would keep its sockets until its own patience ends; and of
+// the errors of its sockets it keeps the text alone.
+type lookup struct {
+	open func(ctx context.Context, network, address string) (net.Conn, error)
+
+	mu    sync.Mutex
+	conns []net.Conn
+	local error // this machine ran out of something
+	over  bool
+}
+
+func (l *lookup) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := l.open(ctx, network, address)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		if isLocal(err) {
+			l.local = err
+		}
+		return nil, err
+	}
+	if l.over {
+		conn.Close()
+		return nil, net.ErrClosed
+	}
+	l.conns = append(l.conns, conn)
+	return conn, nil
+}
+
+// cause is what failed a lookup that failed with err.
+func (l *lookup) cause(err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.local != nil {
+		return fmt.Errorf("resolve: %w", l.local)
+	}
+	return err
+}
+
+func (l *lookup) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
+	for _, conn := range l.conns {
+		conn.Close()
+	}
 }
 
 // connect tries the targets one after the other, each with its share of the

@@ -138,6 +138,9 @@ func judgeError(err error) Verdict {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		return endpoint(ReasonRefused) // and unreachable hosts and networks
 	}
+	if stream, ok := errors.AsType[streamError](err); ok && stream.Code != 1 /* PROTOCOL_ERROR */ {
+		return endpoint(ReasonReset)
+	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || isServerClosed(err) {
 		return endpoint(ReasonReset)
 	}
@@ -177,6 +180,16 @@ func isTLS(err error) bool {
 	return ok && (op.Op == "remote error" || op.Op == "local error")
 }
 
+// streamError has the fields of net/http's own type for RST_STREAM, whose
+// method As fills every struct of this form.
+type streamError struct {
+	StreamID uint32
+	Code     uint32
+	Cause    error
+}
+
+func (e streamError) Error() string { return "HTTP/2 stream error" }
+
 // isHeaderFlood and isServerClosed know errors of net/http that have no type.
 // Tests against real listeners hold their texts.
 func isHeaderFlood(err error) bool {
@@ -186,5 +199,8 @@ func isHeaderFlood(err error) bool {
 }
 
 func isServerClosed(err error) bool {
-	return strings.HasPrefix(err.Error(), "http: server closed idle connection")
+	text := err.Error()
+	return strings.HasPrefix(text, "http: server closed idle connection") ||
+		strings.HasPrefix(text, "http2: client conn") || // lost, not usable, could not be established
+		strings.HasPrefix(text, "http2: server sent GOAWAY")
 }
