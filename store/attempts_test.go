@@ -1,0 +1,180 @@
+package store_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/rowcall/rowcall/store"
+)
+
+// history lists all attempts of a filter, by pages of limit.
+func history(t *testing.T, s *store.Store, f store.AttemptFilter, limit int) []store.Attempt {
+	t.Helper()
+	var all []store.Attempt
+	for {
+		page, err := s.Attempts(t.Context(), f, limit)
+		if err != nil || len(page) > limit {
+			t.Fatalf("a page of %d, error %v", len(page), err)
+		}
+		all = append(all, page...)
+		if len(page) < limit {
+			return all
+		}
+		last := page[len(page)-1]
+		f.Past, f.PastLane, f.PastOffset = last.At, last.Lane, last.Offset
+	}
+}
+
+func TestAttemptsAreListedFromTheNewestThoughTheirTimesAreEqual(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s, _ := w.instance("a")
+	x, y := subscribe(t, s, "x", store.Start{}), subscribe(t, s, "y", store.Start{})
+	lanes := claim(t, s)
+	now := micro(time.Now())
+	var saved []store.Attempt
+	for i, age := range []time.Duration{-time.Hour, 0, 0, time.Second, 90 * time.Minute, 26 * time.Hour} {
+		for offset := range store.Offset(5) {
+			for _, sub := range []string{"x", "y"} {
+				a := store.Attempt{
+					At: now.Add(-age), Lane: lanes[sub].ID, Offset: offset + store.Offset(10*i) + 1, Attempt: i + 1,
+					Duration: time.Duration(offset) * time.Millisecond, Status: 200, Subscription: lanes[sub].Subscription.ID,
+				}
+				if offset == 2 {
+					a.Status, a.Outcome, a.Reason, a.Detail = 500, 1, "server_error", json.RawMessage(`{"body": "no"}`)
+				}
+				saved = append(saved, a)
+			}
+		}
+	}
+	if err := s.SaveAttempts(t.Context(), saved); err != nil {
+		t.Fatal(err)
+	}
+	want := func(keep func(a store.Attempt) bool) []store.Attempt {
+		kept := slices.DeleteFunc(slices.Clone(saved), func(a store.Attempt) bool { return !keep(a) })
+		slices.SortFunc(kept, func(a, b store.Attempt) int {
+			if c := b.At.Compare(a.At); c != 0 {
+				return c
+			}
+			if a.Lane != b.Lane {
+				return int(b.Lane - a.Lane)
+			}
+			return int(b.Offset - a.Offset)
+		})
+		return kept
+	}
+	for name, c := range map[string]struct {
+		filter store.AttemptFilter
+		keep   func(a store.Attempt) bool
+	}{
+		"all":          {store.AttemptFilter{}, func(store.Attempt) bool { return true }},
+		"subscription": {store.AttemptFilter{Subscription: y.ID}, func(a store.Attempt) bool { return a.Lane == lanes["y"].ID }},
+		"event":        {store.AttemptFilter{Offset: 43}, func(a store.Attempt) bool { return a.Offset == 43 }},
+		"outcome":      {store.AttemptFilter{Outcome: new(int16(1))}, func(a store.Attempt) bool { return a.Outcome == 1 }},
+		"success":      {store.AttemptFilter{Outcome: new(int16(0))}, func(a store.Attempt) bool { return a.Outcome == 0 }},
+		"older":        {store.AttemptFilter{Past: now.Add(-time.Minute)}, func(a store.Attempt) bool { return a.At.Before(now.Add(-time.Minute)) }},
+	} {
+		for _, limit := range []int{1, 7, 60, 1000} {
+			diff(t, fmt.Sprintf("%s by %d", name, limit), want(c.keep), history(t, s, c.filter, limit))
+		}
+	}
+	// A success is narrow.
+	if n := one[int](w, `SELECT count(*) FROM rowcall.attempts WHERE (outcome = 0) <> (reason IS NULL) OR (outcome = 0) <> (detail IS NULL)`); n > 0 {
+		t.Errorf("%d successes have a reason or detail, or failures have none", n)
+	}
+	// History outlives its subscription.
+	if err := s.DeleteSubscription(t.Context(), x.ID); err != nil {
+		t.Fatal(err)
+	}
+	if all := history(t, s, store.AttemptFilter{}, 1000); len(all) != len(saved) {
+		t.Errorf("%d attempts are left of %d", len(all), len(saved))
+	}
+}
+
+func TestAttemptsOfADayWithoutPartitionAreSaved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.AttemptsRetention = 1000 * 24 * time.Hour
+	s, _ := w.instance("a")
+	now := micro(time.Now())
+	next := store.Offset(0)
+	for _, days := range []int{-400, -40, 12, 300} {
+		at := now.AddDate(0, 0, days)
+		name := "rowcall.attempts_" + at.Format("20060102")
+		if one[bool](w, `SELECT to_regclass($1) IS NOT NULL`, name) {
+			t.Fatalf("%s is there already", name)
+		}
+		for range 2 {
+			next += 2
+			as := []store.Attempt{{At: now, Lane: 1, Offset: next, Attempt: 1}, {At: at, Lane: 1, Offset: next + 1, Attempt: 1}}
+			if err := s.SaveAttempts(t.Context(), as); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := one[int](w, `SELECT count(*) FROM `+name); n != 2 {
+			t.Errorf("%s holds %d attempts", name, n)
+		}
+	}
+	if all := history(t, s, store.AttemptFilter{}, 3); len(all) != 16 || !all[15].At.Equal(now.AddDate(0, 0, -400)) {
+		t.Errorf("%d attempts", len(all))
+	}
+	if err := s.SaveAttempts(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAttemptsOfAnyContentAreSaved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s, _ := w.instance("a")
+	now := micro(time.Now())
+	details := map[string]string{
+		`{"a":"b"}`:                       `{"a": "b"}`,
+		`{"a":"x\u0000y","n":1.50}`:       `{"a": "x�y", "n": 1.50}`,
+		`["\ud800", "\\u0000", "\u00e9"]`: `["�", "\\u0000", "é"]`,
+		"{\"a\":\"\xff\"}":                `{"a": "�"}`,
+		`{"\u0000":[{"b":"\u0000"}]}`:     `{"�": [{"b": "�"}]}`,
+		"no JSON \x00\xff \" at all":      `"no JSON �� \" at all"`,
+		`{"cut":`:                         `"{\"cut\":"`,
+	}
+	var saved []store.Attempt
+	var want []string
+	for given, stored := range details {
+		saved = append(saved, store.Attempt{
+			At: now, Lane: 1, Offset: store.Offset(100 - len(saved)), Attempt: 1, Duration: 100 * time.Hour, Status: 99_999, Outcome: 1,
+			Reason: "tim\x00eout", Detail: json.RawMessage(given),
+		})
+		want = append(want, stored)
+	}
+	if err := s.SaveAttempts(t.Context(), saved); err != nil {
+		t.Fatal(err)
+	}
+	got := history(t, s, store.AttemptFilter{}, 100)
+	var kept []string
+	for _, a := range got {
+		kept = append(kept, string(a.Detail))
+		if a.Reason != "tim\uFFFDeout" || a.Status != 32767 || a.Duration < 35*time.Minute {
+			t.Errorf("attempt %+v", a)
+		}
+	}
+	diff(t, "details", want, kept)
+}
+
+func BenchmarkSaveAttempts(b *testing.B) {
+	w := newWorld(b)
+	s, _ := w.instance("a")
+	as := make([]store.Attempt, 1000)
+	for i := range as {
+		as[i] = store.Attempt{At: time.Now(), Lane: store.LaneID(i % 10), Offset: store.Offset(i), Attempt: 1, Duration: time.Millisecond, Status: 200}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := s.SaveAttempts(b.Context(), as); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(as)), "ns/attempt")
+}
