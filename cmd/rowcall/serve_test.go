@@ -27,6 +27,7 @@ import (
 
 	"github.com/rowcall/rowcall/api"
 	"github.com/rowcall/rowcall/dispatch/hooktest"
+	"github.com/rowcall/rowcall/store"
 	"github.com/rowcall/rowcall/store/pgtemp"
 	"github.com/rowcall/rowcall/store/storetest"
 	"github.com/rowcall/rowcall/subscriptions"
@@ -314,6 +315,12 @@ func serveEnv(t *testing.T, database string) []string {
 	}
 }
 
+// valueOf finds a variable in an environment.
+func valueOf(env []string, name string) string {
+	value, _ := lookupIn(env)(name)
+	return value
+}
+
 // served is a serving process and the lines of its log.
 type served struct {
 	addr string
@@ -415,6 +422,24 @@ func TestSIGTERMDrainsAndASecondSignalExitsAtOnce(t *testing.T) {
 	p.await(t, `"message":"stopped"`)
 	if code := p.wait(); code != exitOK {
 		t.Errorf("exit code %d", code)
+	}
+
+	// Nobody owns the source any more: another instance may have it at once.
+	cipher, err := subscriptions.NewCipher(valueOf(env, "ROWCALL_SECRET_KEY"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := storetest.OpenIdle(t, store.Config{URL: database, Instance: "two", Cipher: cipher})
+	stop := storetest.Run(t, other)
+	if _, err := other.Lease(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := other.ClaimSource(t.Context(), valueOf(env, "ROWCALL_SOURCE_NAME")); err != nil {
+		t.Errorf("claim the source after the drain: %v", err)
+	}
+	stop()
+	if err := other.ReleaseLease(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 
 	// The next life takes over at once, and what was settled is not sent again.
