@@ -2,9 +2,12 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
+	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -45,13 +48,31 @@ func dialBounded(ctx context.Context, network, address string) (net.Conn, error)
 	return &boundedConn{Conn: conn}, nil
 }
 
-type boundedConn struct{ net.Conn }
+type boundedConn struct {
+	net.Conn
+	closing atomic.Bool
+}
 
 func (c *boundedConn) Write(p []byte) (int, error) {
-	if err := c.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
-		return 0, err
+	if !c.closing.Load() {
+		if err := c.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
+			return 0, err
+		}
 	}
 	return c.Conn.Write(p)
+}
+
+// beforeClose gives the server a second to take leave of a pooled connection:
+// one that hangs must not hold up our own end.
+func beforeClose(c *pgx.Conn) {
+	conn := c.PgConn().Conn()
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	if bounded, ok := conn.(*boundedConn); ok {
+		bounded.closing.Store(true)
+		_ = bounded.SetDeadline(time.Now().Add(time.Second))
+	}
 }
 
 // harden gives a connection of our own the session settings that all have.

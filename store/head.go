@@ -56,7 +56,8 @@ func (h *head) wait(ctx context.Context, past Offset) error {
 // knows. It costs an atomic load.
 func (s *Store) Head() Offset { return Offset(s.head.next.Load()) }
 
-// Wait returns when Head is past the offset, or ctx ends.
+// Wait returns when Head is past the offset, so that the event there can be read,
+// or when ctx ends.
 func (s *Store) Wait(ctx context.Context, past Offset) error { return s.head.wait(ctx, past) }
 
 const readHeadSQL = `SELECT next, oldest FROM rowcall.log_head`

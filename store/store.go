@@ -95,6 +95,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	}
 	harden(&poolConfig.ConnConfig.Config)
 	poolConfig.ConnConfig.DialFunc = dialBounded
+	poolConfig.BeforeClose = beforeClose
 	poolConfig.MaxConns = max(poolConfig.MaxConns, 8)
 	// A connection that a restart of the server cut should not be the next
 	// caller's problem.

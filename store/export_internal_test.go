@@ -1,0 +1,25 @@
+package store
+
+import (
+	"context"
+	"errors"
+)
+
+// What tests of the package's outside cannot wait for.
+
+// SetSpans bounds the partitions made from now on.
+func (s *Store) SetSpans(least, most Offset) { s.spans = spans{least, most} }
+
+// Retain does one round of retention; GrowAttempts makes the days' partitions.
+func (s *Store) Retain(ctx context.Context) error       { return s.retain(ctx) }
+func (s *Store) GrowAttempts(ctx context.Context) error { return s.growAttempts(ctx) }
+
+// BeginRetention does the first step of removing the oldest partition, as if the
+// process was killed behind it.
+func (s *Store) BeginRetention(ctx context.Context) error {
+	var first, past Offset
+	var name string
+	var detaching bool
+	err := s.pool.QueryRow(ctx, expiredPartitionSQL, s.config.Retention).Scan(&first, &past, &name, &detaching)
+	return errors.Join(err, s.leavePartition(ctx, first, past))
+}
