@@ -13,9 +13,9 @@ import (
 const (
 	// settleEvery is how long outcomes are gathered before they are settled
 	// together. It bounds what a crash sends twice.
-	settleEvery = 50 * time.Millisecond
+	settleEvery = 20 * time.Millisecond
 	// settleAt is the number of a lane's outcomes that does not wait for it.
-	settleAt = 500
+	settleAt = 250
 	// maxAhead bounds the ranges kept of what is settled above a cursor.
 	maxAhead = windowEvents / 2
 	// floorEvery is how often the floor alone is saved, when nothing else is.
