@@ -2,9 +2,7 @@ package dispatch
 
 import (
 	"container/heap"
-	"errors"
 	"iter"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -233,195 +231,19 @@ func (l *lane) wake() {
 }
 
 // pump starts attempts while there are events whose turn it is, and slots.
-func (l *lane) pump() {
-	for l.mayStart() {
-		e := l.next()
-		if e == nil {
-			return
-		}
-		if !l.s.budget.take(l) {
-			l.putBack(e)
-			return
-		}
-		l.launch(e)
-		l.s.flights.Go(func() { l.fly(e) })
-	}
-}
-
 // mayStart reports whether one more attempt may start now.
-func (l *lane) mayStart() bool {
-	if l.stopped || l.held || l.inFlight >= int(l.limit) || l.unsettled >= maxUnsettled || l.ready.len()+l.again.len() == 0 {
-		return false
-	}
-	now := time.Now()
-	if now.Before(l.holdUntil) || !l.s.live(now) {
-		l.s.stall(l)
-		return false
-	}
-	return true
-}
-
 // next takes the entry to send from the ready ones; nil: there is none.
-func (l *lane) next() *entry {
-	for {
-		e := l.again.pop()
-		if e == nil {
-			e = l.ready.pop()
-		}
-		if e == nil {
-			return nil
-		}
-		e.queued = false
-		switch {
-		case e.state != ready:
-		case e.waits > 0:
-			e.state = waiting
-		case e.discarded:
-			l.end(e)
-		default:
-			return e
-		}
-	}
-}
-
-func (l *lane) putBack(e *entry) {
-	e.queued = true
-	if e.row {
-		l.again.pushFront(e)
-	} else {
-		l.ready.pushFront(e)
-	}
-}
-
 // launch marks e as being sent.
-func (l *lane) launch(e *entry) {
-	e.state = flying
-	e.started = time.Now()
-	l.inFlight++
-}
-
 // fly sends e, and then whatever else the lane has, until there is nothing left
 // to send or the slot is wanted elsewhere.
-func (l *lane) fly(e *entry) {
-	for e != nil {
-		ev, err := l.payload(e)
-		var reply Reply
-		if err == nil {
-			reply = l.s.sender.Try(l.s.flightCtx, l.target, ev, e.tries+1)
-		}
-		e = l.land(e, ev, reply, err)
-	}
-}
-
 // payload is the event to send: a row's is fetched.
-func (l *lane) payload(e *entry) (*store.Event, error) {
-	if e.event != nil {
-		return e.event, nil
-	}
-	return l.s.store.Event(l.s.flightCtx, e.offset)
-}
-
 // land records what became of an attempt and returns the entry that goes next
 // in its slot, or nil when the slot was given back.
-func (l *lane) land(e *entry, ev *store.Event, reply Reply, err error) *entry {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		l.fail(e, Verdict{Failed, ReasonUnknown, FaultEvent}, Reply{Err: errors.New("the payload is no longer in the log")}, false)
-	case err != nil:
-		l.postpone(e, time.Second)
-	default:
-		l.judge(e, ev, reply)
-	}
-	l.mark()
-	if l.inFlight > 1 && l.s.budget.wanted() {
-		return l.giveBack()
-	}
-	if !l.mayStartInSlot() {
-		return l.giveBack()
-	}
-	next := l.next()
-	if next == nil {
-		return l.giveBack()
-	}
-	l.inFlight--
-	l.launch(next)
-	l.pump() // what ended may have freed more than one
-	return next
-}
-
 // mayStartInSlot is mayStart for an attempt that takes over a slot.
-func (l *lane) mayStartInSlot() bool {
-	l.inFlight--
-	may := l.mayStart()
-	l.inFlight++
-	return may
-}
-
 // giveBack gives the slot back.
-func (l *lane) giveBack() *entry {
-	l.inFlight--
-	if l.inFlight == 0 && l.stopped {
-		l.mark()
-	}
-	l.s.budget.release(l)
-	return nil
-}
-
 // judge turns a reply into what it means for e.
-func (l *lane) judge(e *entry, ev *store.Event, reply Reply) {
-	if reply.Err != nil && l.s.flightCtx.Err() != nil {
-		l.postpone(e, 0) // cut off by our own stop: sent again by the next life
-		return
-	}
-	v := Judge(reply)
-	l.s.observe(l, ev, reply, v)
-	l.unsettled++
-	if v.Outcome != Delivered || l.s.config.historyOfAll() {
-		l.history = append(l.history, l.record(e, reply, v))
-	}
-	switch v.Fault {
-	case FaultNone:
-		l.raise()
-		l.end(e)
-	case FaultLocal:
-		l.holdUntil = time.Now().Add(localBackoff)
-		l.postpone(e, localBackoff)
-	default:
-		if v.Fault == FaultEndpoint {
-			l.cut()
-		}
-		switch v.Reason {
-		case ReasonGone:
-			l.postpone(e, 0)
-			l.holdUntil = time.Now().Add(time.Minute)
-			l.s.disable(l, "the endpoint answered 410 Gone; resume when it takes events again")
-		case ReasonBlocked:
-			// Asking again costs no traffic, and sees a changed name or setting.
-			l.postpone(e, time.Minute)
-			l.holdUntil = time.Now().Add(time.Minute)
-		default:
-			l.fail(e, v, reply, true)
-		}
-	}
-}
-
 // raise lets the lane send a little more at once while everything succeeds.
-func (l *lane) raise() {
-	if limit := float64(l.sub.MaxInFlight); l.limit < limit && l.inFlight >= int(l.limit) {
-		l.limit = min(limit, l.limit+1/l.limit)
-	}
-}
-
 // cut halves what is sent at once, at most once a second.
-func (l *lane) cut() {
-	if now := time.Now(); now.Sub(l.cutAt) > time.Second {
-		l.cutAt = now
-		l.limit = max(1, l.limit/2)
-	}
-}
-
 // end takes out an entry that needs nothing more.
 func (l *lane) end(e *entry) {
 	e.state = ended
@@ -443,53 +265,9 @@ func (l *lane) end(e *entry) {
 }
 
 // fail records a failed try: e sleeps, or dies when its budget is used up.
-func (l *lane) fail(e *entry, v Verdict, reply Reply, may bool) {
-	now := time.Now()
-	e.tries++
-	if e.firstFailed.IsZero() {
-		e.firstFailed = now
-	}
-	e.reason, e.status, e.errText = v.Reason, reply.Status, errorText(reply.Err)
-	wait, ok := NextTry(l.sub.Retry, e.tries, now.Sub(e.firstFailed), rand.Float64())
-	l.toRow(e)
-	e.event = nil
-	if may && ok {
-		e.due = now.Add(wait)
-		l.sleep(e)
-		return
-	}
-	l.die(e)
-}
-
 // die makes e a dead letter: the store keeps it, the lane forgets it, unless it
 // holds its key.
-func (l *lane) die(e *entry) {
-	e.due = time.Time{}
-	e.state = lying
-	l.s.died(l, e)
-	if l.sub.OnDead == subscriptions.Block && e.key != "" {
-		return
-	}
-	freed := l.order.end(e, nil)
-	delete(l.rows, e.offset)
-	for _, n := range freed {
-		if n.state == waiting {
-			l.makeReady(n)
-		}
-	}
-}
-
 // postpone puts an entry back whose try says nothing about it.
-func (l *lane) postpone(e *entry, wait time.Duration) {
-	if wait == 0 {
-		e.state = ready
-		l.putBack(e)
-		return
-	}
-	e.due = time.Now().Add(wait)
-	l.sleep(e)
-}
-
 // toRow has e, and all that wait for it, held by rows: the cursor may pass them.
 func (l *lane) toRow(e *entry) {
 	if !e.dirty {
@@ -525,17 +303,6 @@ func (l *lane) trim() {
 }
 
 // record is the history of one attempt.
-func (l *lane) record(e *entry, reply Reply, v Verdict) store.Attempt {
-	a := store.Attempt{
-		At: reply.At, Lane: l.id, Offset: e.offset, Attempt: e.tries + 1, Duration: reply.Duration,
-		Status: reply.Status, Outcome: int16(v.Outcome), Reason: string(v.Reason),
-	}
-	if v.Outcome != Delivered {
-		a.Detail = detail(reply)
-	}
-	return a
-}
-
 // all goes through every entry that has not ended.
 func (l *lane) all() iter.Seq[*entry] {
 	return func(yield func(*entry) bool) {
@@ -596,10 +363,3 @@ func (l *lane) stop() {
 	poke(l.room)
 }
 
-func errorText(err error) string {
-	if err == nil {
-		return ""
-	}
-	text := err.Error()
-	return text[:min(len(text), maxErrorText)]
-}

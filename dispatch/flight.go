@@ -1,0 +1,249 @@
+package dispatch
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/subscriptions"
+)
+
+func (l *lane) pump() {
+	for l.mayStart() {
+		e := l.next()
+		if e == nil {
+			return
+		}
+		if !l.s.budget.take(l) {
+			l.putBack(e)
+			return
+		}
+		l.launch(e)
+		l.s.flights.Go(func() { l.fly(e) })
+	}
+}
+
+func (l *lane) mayStart() bool {
+	if l.stopped || l.held || l.inFlight >= int(l.limit) || l.unsettled >= maxUnsettled || l.ready.len()+l.again.len() == 0 {
+		return false
+	}
+	now := time.Now()
+	if now.Before(l.holdUntil) || !l.s.live(now) {
+		l.s.stall(l)
+		return false
+	}
+	return true
+}
+
+func (l *lane) next() *entry {
+	for {
+		e := l.again.pop()
+		if e == nil {
+			e = l.ready.pop()
+		}
+		if e == nil {
+			return nil
+		}
+		e.queued = false
+		switch {
+		case e.state != ready:
+		case e.waits > 0:
+			e.state = waiting
+		case e.discarded:
+			l.end(e)
+		default:
+			return e
+		}
+	}
+}
+
+func (l *lane) putBack(e *entry) {
+	e.queued = true
+	if e.row {
+		l.again.pushFront(e)
+	} else {
+		l.ready.pushFront(e)
+	}
+}
+
+func (l *lane) launch(e *entry) {
+	e.state = flying
+	e.started = time.Now()
+	l.inFlight++
+}
+
+func (l *lane) fly(e *entry) {
+	for e != nil {
+		ev, err := l.payload(e)
+		var reply Reply
+		if err == nil {
+			reply = l.s.sender.Try(l.s.flightCtx, l.target, ev, e.tries+1)
+		}
+		e = l.land(e, ev, reply, err)
+	}
+}
+
+func (l *lane) payload(e *entry) (*store.Event, error) {
+	if e.event != nil {
+		return e.event, nil
+	}
+	return l.s.store.Event(l.s.flightCtx, e.offset)
+}
+
+func (l *lane) land(e *entry, ev *store.Event, reply Reply, err error) *entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		l.fail(e, Verdict{Failed, ReasonUnknown, FaultEvent}, Reply{Err: errors.New("the payload is no longer in the log")}, false)
+	case err != nil:
+		l.postpone(e, time.Second)
+	default:
+		l.judge(e, ev, reply)
+	}
+	l.mark()
+	if l.inFlight > 1 && l.s.budget.wanted() {
+		return l.giveBack()
+	}
+	if !l.mayStartInSlot() {
+		return l.giveBack()
+	}
+	next := l.next()
+	if next == nil {
+		return l.giveBack()
+	}
+	l.inFlight--
+	l.launch(next)
+	l.pump() // what ended may have freed more than one
+	return next
+}
+
+func (l *lane) mayStartInSlot() bool {
+	l.inFlight--
+	may := l.mayStart()
+	l.inFlight++
+	return may
+}
+
+func (l *lane) giveBack() *entry {
+	l.inFlight--
+	if l.inFlight == 0 && l.stopped {
+		l.mark()
+	}
+	l.s.budget.release(l)
+	return nil
+}
+
+func (l *lane) judge(e *entry, ev *store.Event, reply Reply) {
+	if reply.Err != nil && l.s.flightCtx.Err() != nil {
+		l.postpone(e, 0) // cut off by our own stop: sent again by the next life
+		return
+	}
+	v := Judge(reply)
+	l.s.observe(l, ev, reply, v)
+	l.unsettled++
+	if v.Outcome != Delivered || l.s.config.historyOfAll() {
+		l.history = append(l.history, l.record(e, reply, v))
+	}
+	switch v.Fault {
+	case FaultNone:
+		l.raise()
+		l.end(e)
+	case FaultLocal:
+		l.holdUntil = time.Now().Add(localBackoff)
+		l.postpone(e, localBackoff)
+	default:
+		if v.Fault == FaultEndpoint {
+			l.cut()
+		}
+		switch v.Reason {
+		case ReasonGone:
+			l.postpone(e, 0)
+			l.holdUntil = time.Now().Add(time.Minute)
+			l.s.disable(l, "the endpoint answered 410 Gone; resume when it takes events again")
+		case ReasonBlocked:
+			// Asking again costs no traffic, and sees a changed name or setting.
+			l.postpone(e, time.Minute)
+			l.holdUntil = time.Now().Add(time.Minute)
+		default:
+			l.fail(e, v, reply, true)
+		}
+	}
+}
+
+func (l *lane) raise() {
+	if limit := float64(l.sub.MaxInFlight); l.limit < limit && l.inFlight >= int(l.limit) {
+		l.limit = min(limit, l.limit+1/l.limit)
+	}
+}
+
+func (l *lane) cut() {
+	if now := time.Now(); now.Sub(l.cutAt) > time.Second {
+		l.cutAt = now
+		l.limit = max(1, l.limit/2)
+	}
+}
+
+func (l *lane) fail(e *entry, v Verdict, reply Reply, may bool) {
+	now := time.Now()
+	e.tries++
+	if e.firstFailed.IsZero() {
+		e.firstFailed = now
+	}
+	e.reason, e.status, e.errText = v.Reason, reply.Status, errorText(reply.Err)
+	wait, ok := NextTry(l.sub.Retry, e.tries, now.Sub(e.firstFailed), rand.Float64())
+	l.toRow(e)
+	e.event = nil
+	if may && ok {
+		e.due = now.Add(wait)
+		l.sleep(e)
+		return
+	}
+	l.die(e)
+}
+
+func (l *lane) die(e *entry) {
+	e.due = time.Time{}
+	e.state = lying
+	l.s.died(l, e)
+	if l.sub.OnDead == subscriptions.Block && e.key != "" {
+		return
+	}
+	freed := l.order.end(e, nil)
+	delete(l.rows, e.offset)
+	for _, n := range freed {
+		if n.state == waiting {
+			l.makeReady(n)
+		}
+	}
+}
+
+func (l *lane) postpone(e *entry, wait time.Duration) {
+	if wait == 0 {
+		e.state = ready
+		l.putBack(e)
+		return
+	}
+	e.due = time.Now().Add(wait)
+	l.sleep(e)
+}
+
+func (l *lane) record(e *entry, reply Reply, v Verdict) store.Attempt {
+	a := store.Attempt{
+		At: reply.At, Lane: l.id, Offset: e.offset, Attempt: e.tries + 1, Duration: reply.Duration,
+		Status: reply.Status, Outcome: int16(v.Outcome), Reason: string(v.Reason),
+	}
+	if v.Outcome != Delivered {
+		a.Detail = detail(reply)
+	}
+	return a
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	text := err.Error()
+	return text[:min(len(text), maxErrorText)]
+}
