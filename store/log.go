@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -53,38 +54,71 @@ const maxPage = 10_000
 // eventColumns is the order in which scanEvent expects them.
 const eventColumns = `"offset", lsn, ordinal, time, source, generation, kind, type, key, old_key, subject, id, data`
 
-// The sum keeps a page of large events from being sent only to be thrown away.
-// It reads the sizes, not the bytes.
-const readPageSQL = `
+const (
+	readPageSQL = `
+SELECT ` + eventColumns + ` FROM rowcall.events WHERE "offset" >= $1 AND "offset" < $2 ORDER BY "offset"`
+	// The sum, of sizes that are read without the bytes, keeps large events from
+	// being sent only to be thrown away. It costs half as much again as the page.
+	readWidePageSQL = `
 SELECT ` + eventColumns + ` FROM (
   SELECT *, sum(octet_length(data)) OVER (ORDER BY "offset" ROWS UNBOUNDED PRECEDING) AS bytes
   FROM rowcall.events WHERE "offset" >= $1 AND "offset" < $2) page
 WHERE bytes <= $3 OR "offset" = $1
 ORDER BY "offset"`
+)
+
+// widePages is how many pages are read with readWidePageSQL after one whose
+// events did not fit.
+const widePages = 100
 
 // readTable reads a page from the table, up to the head.
 func (s *Store) readTable(ctx context.Context, from Offset, limit int, maxBytes int64) ([]Event, error) {
 	past := min(from+Offset(min(limit, maxPage)), s.Head())
-	return s.queryEvents(ctx, int(past-from), readPageSQL, int64(from), int64(past), maxBytes)
+	if s.wide.Add(-1) >= 0 {
+		return s.queryEvents(ctx, int(past-from), readWidePageSQL, int64(from), int64(past), maxBytes)
+	}
+	s.wide.Store(0)
+	p := page{events: make([]Event, 0, past-from), budget: maxBytes}
+	return s.queryPage(ctx, &p, readPageSQL, int64(from), int64(past))
 }
 
 // queryEvents runs a query that returns eventColumns.
 func (s *Store) queryEvents(ctx context.Context, most int, sql string, args ...any) ([]Event, error) {
-	rows, err := s.pool.Query(ctx, sql, args...)
+	p := page{events: make([]Event, 0, most), budget: math.MaxInt64}
+	return s.queryPage(ctx, &p, sql, args...)
+}
+
+// queryPage is queryEvents up to the page's budget. What is sent beyond it is
+// read and thrown away; when that is much, the connection is given up instead,
+// and the next pages are asked for with more care.
+func (s *Store) queryPage(ctx context.Context, p *page, sql string, args ...any) ([]Event, error) {
+	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p := page{events: make([]Event, 0, most)}
+	defer conn.Release()
+	rows, err := conn.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
 	for rows.Next() {
 		if err := p.add(rows.RawValues()); err != nil {
-			rows.Close()
 			return nil, err
+		}
+		if p.budget < 0 {
+			s.wide.Store(widePages)
+			if p.past > maxPast {
+				_ = conn.Conn().PgConn().Conn().Close()
+				break
+			}
 		}
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
-	// Only now is the connection free for a look-up of names.
+	rows.Close()
+	conn.Release()
 	for i := range p.events {
 		e := &p.events[i]
 		if i > 0 && e.SourceID == p.events[i-1].SourceID {

@@ -16,9 +16,16 @@ type page struct {
 	events []Event
 	arena  arena
 	types  map[string]string
+	budget int64 // of data, left; below 0: the page is full
+	past   int64 // bytes of data that came when it was full
 }
 
-// add appends a row of eventColumns in binary form.
+// maxPast is how much may come after a page is full before the connection is
+// given up.
+const maxPast = 4 << 20
+
+// add appends a row of eventColumns in binary form, while the budget lasts: the
+// first in any case.
 func (p *page) add(raw [][]byte) error {
 	if len(raw) != tupleFields {
 		return fmt.Errorf("a row of the log has %d columns, want %d", len(raw), tupleFields)
@@ -27,6 +34,11 @@ func (p *page) add(raw [][]byte) error {
 		if len(raw[i]) != width {
 			return fmt.Errorf("column %d of the log has %d bytes, want %d", i+1, len(raw[i]), width)
 		}
+	}
+	size := int64(len(raw[12]))
+	if p.budget -= size; p.budget < 0 && len(p.events) > 0 {
+		p.past += size
+		return nil
 	}
 	p.events = append(p.events, Event{
 		Offset:     Offset(binary.BigEndian.Uint64(raw[0])),

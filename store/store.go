@@ -79,7 +79,8 @@ type Store struct {
 	changes  changes  // who wants to hear of topics
 	spans    spans    // of partitions to be made
 	oldest   atomic.Int64
-	others   atomic.Bool // other instances live, and want to be told of a new head
+	wide     atomic.Int64 // so many pages from now on are read with care for large events
+	others   atomic.Bool  // other instances live, and want to be told of a new head
 }
 
 // Open connects to a migrated database. It fails where the schema is older or
