@@ -34,6 +34,11 @@ test:
 lint:
 	$(GO) run $(LINT) run ./...
 
+## fmt: formats the code as lint wants it
+.PHONY: fmt
+fmt:
+	$(GO) run $(LINT) fmt ./...
+
 ## bench: rowcall side by side with a bare POST loop and pg_recvlogical
 .PHONY: bench
 bench:

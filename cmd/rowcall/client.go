@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net/http"
 
 	"go.yaml.in/yaml/v3"
@@ -74,8 +73,7 @@ func collect[T any](ctx context.Context, limit int, list func(context.Context, c
 		from.Limit = min(limit, 1000)
 	}
 	items := []T{}
-	var all iter.Seq2[T, error] = client.All(ctx, from, list)
-	for item, err := range all {
+	for item, err := range client.All(ctx, from, list) {
 		if err != nil {
 			return nil, answered(err)
 		}

@@ -166,8 +166,10 @@ func (f *serveFlags) parse(s *settings, stderr *os.File) (config, error) {
 func (f *storeFlags) parse(s *settings) string {
 	if f.DatabaseURL == "" {
 		if !s.faulty("database_url") {
-			s.add(fault{envName("database_url"), "is not set",
-				"name the Postgres that may hold the schema rowcall, as in postgres://rowcall:secret@db:5432/app"})
+			s.add(fault{
+				envName("database_url"), "is not set",
+				"name the Postgres that may hold the schema rowcall, as in postgres://rowcall:secret@db:5432/app",
+			})
 		}
 		return ""
 	}
@@ -216,8 +218,10 @@ func (f *listenFlags) parseTLS(s *settings) *tls.Config {
 	}
 	certificate, err := tls.LoadX509KeyPair(f.TLSCertFile, f.TLSKeyFile)
 	if err != nil {
-		s.add(fault{envName("tls_cert_file"), "and " + envName("tls_key_file") + " cannot be used (" + reason(err) + ")",
-			"name a certificate chain and its private key, both in PEM"})
+		s.add(fault{
+			envName("tls_cert_file"), "and " + envName("tls_key_file") + " cannot be used (" + reason(err) + ")",
+			"name a certificate chain and its private key, both in PEM",
+		})
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}
 }

@@ -57,7 +57,9 @@ func TestDefaultsAreThoseOfTheTable(t *testing.T) {
 		c.retention, c.logMaxBytes, c.deadRetention, c.attempts, c.attemptsRetention, c.maxValueBytes, c.publicURL, c.tls == nil, c.instance,
 	}
 	want := []any{
-		"postgres://app:pw@db:5433/app", time.Minute, "postgres://app:pw@db:5433/app", "main", []string{"public.*"}, "127.0.0.1:8080", "", false,
+		"postgres://app:pw@db:5433/app", time.Minute, "postgres://app:pw@db:5433/app", "main",
+		[]string{"public.*"},
+		"127.0.0.1:8080", "", false,
 		7 * day, int64(32 << 30), 30 * day, "all", 7 * day, int64(16 << 20), "", true, "one",
 	}
 	if d := cmp.Diff(want, got); d != "" {

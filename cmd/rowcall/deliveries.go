@@ -116,9 +116,16 @@ func (c *getDeliveryCmd) Run(ctx context.Context, p *program) error {
 		last = strings.TrimSpace(last + ": " + d.Error)
 	}
 	pairs := [][2]string{
-		{"id", d.ID}, {"state", d.State}, {"subscription", d.Subscription}, {"keys", strings.Join(d.Keys, ", ")},
-		{"attempts", strconv.Itoa(d.Attempts)}, {"last try", last}, {"due", optionalMoment(d.DueAt)},
-		{"first failed", optionalMoment(d.FirstFailedAt)}, {"changed", moment(d.UpdatedAt)}, {"offset", offsetText(d.Sequence)},
+		{"id", d.ID},
+		{"state", d.State},
+		{"subscription", d.Subscription},
+		{"keys", strings.Join(d.Keys, ", ")},
+		{"attempts", strconv.Itoa(d.Attempts)},
+		{"last try", last},
+		{"due", optionalMoment(d.DueAt)},
+		{"first failed", optionalMoment(d.FirstFailedAt)},
+		{"changed", moment(d.UpdatedAt)},
+		{"offset", offsetText(d.Sequence)},
 	}
 	if d.Event != nil {
 		pairs = append(pairs, [2]string{"event", d.Event.Type + " " + d.Event.ID}, [2]string{"data", string(d.Event.Data)})

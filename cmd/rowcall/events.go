@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/rowcall/rowcall/api/client"
 	"github.com/rowcall/rowcall/subscriptions"
-	"time"
 )
 
 type eventsCmd struct {
@@ -72,8 +72,14 @@ func (c *getEventCmd) Run(ctx context.Context, p *program) error {
 		return printJSON(p.stdout, e)
 	}
 	return fields(p.stdout, [][2]string{
-		{"id", e.ID}, {"type", e.Type}, {"source", e.Source}, {"subject", e.Subject}, {"key", e.PartitionKey},
-		{"time", moment(e.Time)}, {"offset", offsetText(e.Sequence)}, {"data", string(e.Data)},
+		{"id", e.ID},
+		{"type", e.Type},
+		{"source", e.Source},
+		{"subject", e.Subject},
+		{"key", e.PartitionKey},
+		{"time", moment(e.Time)},
+		{"offset", offsetText(e.Sequence)},
+		{"data", string(e.Data)},
 	}...)
 }
 

@@ -87,8 +87,10 @@ func refused(err error) bool {
 func explainStore(err error) error {
 	switch {
 	case errors.Is(err, store.ErrKey):
-		return faultsError{{"ROWCALL_SECRET_KEY", "is not the key that the stored secrets were sealed with",
-			"set the key of earlier starts, or begin anew with another database"}}
+		return faultsError{{
+			"ROWCALL_SECRET_KEY", "is not the key that the stored secrets were sealed with",
+			"set the key of earlier starts, or begin anew with another database",
+		}}
 	case errors.Is(err, store.ErrSchema):
 		return fmt.Errorf("%w: run the version of rowcall that the schema was made by, or a newer one", err)
 	}

@@ -114,8 +114,10 @@ func (s *settings) refuseSecretFlags(kctx *kong.Context) {
 			continue
 		}
 		name := envName(path.Flag.Name)
-		s.add(fault{"--" + path.Flag.Name, "shows a secret to everyone on this machine",
-			"set " + name + ", or " + name + "_FILE to a file that holds it"})
+		s.add(fault{
+			"--" + path.Flag.Name, "shows a secret to everyone on this machine",
+			"set " + name + ", or " + name + "_FILE to a file that holds it",
+		})
 	}
 }
 

@@ -53,9 +53,17 @@ func (c *sourcesCmd) printSource(p *program, s client.Source) error {
 		return printJSON(p.stdout, s)
 	}
 	pairs := [][2]string{
-		{"name", s.Name}, {"state", s.State}, {"reason", s.Reason}, {"what to do", s.Hint}, {"slot", s.Slot}, {"publication", s.Publication},
-		{"checkpoint", s.Checkpoint.LSN}, {"committed", optionalMoment(s.Checkpoint.CommittedAt)}, {"lag", bytesText(s.LagBytes)},
-		{"heartbeat", optionalMoment(s.HeartbeatAt)}, {"generation", strconv.Itoa(int(s.Generation))},
+		{"name", s.Name},
+		{"state", s.State},
+		{"reason", s.Reason},
+		{"what to do", s.Hint},
+		{"slot", s.Slot},
+		{"publication", s.Publication},
+		{"checkpoint", s.Checkpoint.LSN},
+		{"committed", optionalMoment(s.Checkpoint.CommittedAt)},
+		{"lag", bytesText(s.LagBytes)},
+		{"heartbeat", optionalMoment(s.HeartbeatAt)},
+		{"generation", strconv.Itoa(int(s.Generation))},
 	}
 	for _, g := range s.Gaps {
 		pairs = append(pairs, [2]string{"gap", g.From + " to " + g.To + ": " + g.Reason})

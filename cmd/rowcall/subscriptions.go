@@ -44,9 +44,9 @@ func (o *oneSubscription) find(ctx context.Context, p *program) (*client.Client,
 	return nil, "", fmt.Errorf("find subscription: there is none called %q", o.Subscription)
 }
 
-// print shows a subscription.
-func (o *clientFlags) printSubscription(p *program, sub client.Subscription) error {
-	if o.Output == "json" {
+// printSubscription shows a subscription.
+func (f *clientFlags) printSubscription(p *program, sub client.Subscription) error {
+	if f.Output == "json" {
 		return printJSON(p.stdout, sub)
 	}
 	state := sub.State
@@ -54,10 +54,18 @@ func (o *clientFlags) printSubscription(p *program, sub client.Subscription) err
 		state += " (" + sub.StateReason + ")"
 	}
 	pairs := [][2]string{
-		{"id", sub.ID}, {"name", sub.Name}, {"state", state}, {"events", strings.Join(sub.Events, ", ")}, {"endpoint", sub.Endpoint.URL},
-		{"format", sub.Format}, {"ordering", sub.Ordering}, {"in flight", strconv.Itoa(sub.MaxInFlight) + " at most"},
+		{"id", sub.ID},
+		{"name", sub.Name},
+		{"state", state},
+		{"events", strings.Join(sub.Events, ", ")},
+		{"endpoint", sub.Endpoint.URL},
+		{"format", sub.Format},
+		{"ordering", sub.Ordering},
+		{"in flight", strconv.Itoa(sub.MaxInFlight) + " at most"},
 		{"retry", fmt.Sprintf("%s to %s, %d attempts, %s", sub.Retry.Initial, sub.Retry.Max, sub.Retry.MaxAttempts, sub.Retry.MaxAge)},
-		{"created", moment(sub.CreatedAt)}, {"updated", moment(sub.UpdatedAt)}, {"version", strconv.FormatInt(sub.Version, 10)},
+		{"created", moment(sub.CreatedAt)},
+		{"updated", moment(sub.UpdatedAt)},
+		{"version", strconv.FormatInt(sub.Version, 10)},
 	}
 	if sub.Secret != "" {
 		pairs = append(pairs, [2]string{"secret", sub.Secret + "  (shown once: keep it)"})
