@@ -236,3 +236,82 @@ SELECT 'sub_' || lpad(i::text, 26, '0'), 'copy ' || i, s.spec, s.secrets FROM ro
 		}
 	}
 }
+
+// A lane changes hands while its owner settles without pause. Whatever its owner
+// was told is settled, the next one finds, and nothing more.
+func TestAHandOverLosesNoSettlementAndLetsNoneThroughAfterwards(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	instances := []string{"a", "b"}
+	stores := make([]*store.Store, 2)
+	for i, name := range instances {
+		s, leave := w.instance(name)
+		leave() // it neither renews its lease nor hears that it lost it
+		stores[i] = s
+	}
+	subscribe(t, stores[0], "follows", store.Start{})
+	subscribe(t, stores[0], "owes", store.Start{})
+	alive := func(i int) { // instance i has a lease, the other has none
+		w.exec(`UPDATE rowcall.leases SET expires_at = now() + CASE WHEN instance = $1 THEN interval '1 hour' ELSE interval '-1 hour' END`,
+			instances[i])
+	}
+	next := store.Offset(1)
+	for round := range 12 {
+		owner := round % 2
+		s := stores[owner]
+		alive(owner)
+		// What it believes of its lease must be so for it to settle at all.
+		lease, err := s.Lease(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.exec(`UPDATE rowcall.leases SET epoch = $2 WHERE instance = $1`, lease.Instance, lease.Epoch)
+		w.exec(`UPDATE rowcall.cursors SET owner_epoch = -1 WHERE owner = $1`, lease.Instance)
+		lanes := claim(t, s)
+		follows, owes := lanes["follows"], lanes["owes"]
+		settle(t, s, store.Settlement{Floor: next, Lanes: []store.LaneSettlement{
+			{Lane: follows.ID, Epoch: follows.Epoch, Cursor: next, Following: true},
+			{Lane: owes.ID, Epoch: owes.Epoch, Cursor: next, Delete: []store.Offset{next - 1}},
+		}})
+		var settled store.Offset
+		stopped := make(chan error, 1)
+		begun := make(chan struct{})
+		go func() {
+			for at := next + 1; ; at++ {
+				fenced, _, err := s.Settle(t.Context(), store.Settlement{Floor: at, Lanes: []store.LaneSettlement{
+					{Lane: owes.ID, Epoch: owes.Epoch, Cursor: at, Upsert: []store.Delivery{{Offset: at, State: store.Dead}}, Delete: []store.Offset{at - 1}},
+				}})
+				if err != nil || len(fenced) > 0 {
+					settled = at - 1
+					stopped <- err
+					return
+				}
+				if at == next+5 {
+					close(begun)
+				}
+			}
+		}()
+		<-begun
+		alive(1 - owner)
+		other := stores[1-owner]
+		lease, err = other.Lease(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.exec(`UPDATE rowcall.leases SET epoch = $2 WHERE instance = $1`, lease.Instance, lease.Epoch)
+		taken := claim(t, other)
+		if err := <-stopped; !errors.Is(err, store.ErrFenced) {
+			t.Fatalf("the former owner was stopped by %v", err)
+		}
+		if l := taken["owes"]; l.Cursor != settled {
+			t.Fatalf("round %d: the lane was settled to %d and was taken at %d", round, settled, l.Cursor)
+		}
+		if l := taken["follows"]; l.Cursor != settled {
+			t.Fatalf("round %d: the floor was settled to %d and was taken at %d", round, settled, l.Cursor)
+		}
+		if got := one[[]int64](w, `SELECT array_agg("offset") FROM rowcall.deliveries`); len(got) != 1 || store.Offset(got[0]) != settled {
+			t.Fatalf("round %d: deliveries %v, want %d", round, got, settled)
+		}
+		next = settled + 1
+	}
+}
