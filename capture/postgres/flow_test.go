@@ -131,7 +131,8 @@ func TestTheSourceShutsDownFastWhileWeAreAttached(t *testing.T) {
 			if err := cluster.Stop(t.Context(), pgtemp.Fast); err != nil {
 				t.Fatal(err)
 			}
-			if took := time.Since(before); took > 2*time.Second {
+			took := time.Since(before)
+			if took > 2*time.Second {
 				t.Errorf("the shutdown took %s", took)
 			}
 			if err := cluster.Restart(t.Context(), pgtemp.Fast); err != nil {
@@ -169,7 +170,8 @@ func TestTheSourceShutsDownWhileTheStoreIsAway(t *testing.T) {
 	if err := sources.Stop(t.Context(), pgtemp.Fast); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(before); took > 3*time.Second {
+	took := time.Since(before)
+	if took > 3*time.Second {
 		t.Errorf("the shutdown took %s", took)
 	}
 	if err := sources.Restart(t.Context(), pgtemp.Fast); err != nil {

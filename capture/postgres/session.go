@@ -118,7 +118,9 @@ func newSession(ctx context.Context, c *Capture, cat *ordinary, wal *pgconn.PgCo
 
 // run streams until something ends it.
 func (s *session) run(outer context.Context) error {
-	g, ctx := errgroup.WithContext(outer)
+	ctx, end := context.WithCancelCause(outer)
+	defer end(nil)
+	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(s.appended)
 		return s.appendAll(ctx, outer)
@@ -126,6 +128,7 @@ func (s *session) run(outer context.Context) error {
 	g.Go(func() error { return s.watch(ctx) })
 	g.Go(func() error {
 		err := s.receive(ctx)
+		end(err) // the appender takes nothing more, so that leaving need not wait for it
 		s.leave(err)
 		return err
 	})
