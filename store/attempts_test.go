@@ -94,6 +94,29 @@ func TestAttemptsAreListedFromTheNewestThoughTheirTimesAreEqual(t *testing.T) {
 	}
 }
 
+func TestNoAttemptFallsBetweenTwoSlicesOfTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s, _ := w.instance("a")
+	past := micro(time.Now())
+	var want []time.Time
+	var saved []store.Attempt
+	for _, edge := range []time.Duration{time.Second, 5 * time.Second, 21 * time.Second} {
+		for _, at := range []time.Duration{-time.Microsecond, 0, time.Microsecond} {
+			want = append(want, past.Add(-edge-at))
+			saved = append(saved, store.Attempt{At: past.Add(-edge - at), Lane: 1, Offset: 1, Attempt: 1})
+		}
+	}
+	if err := s.SaveAttempts(t.Context(), saved); err != nil {
+		t.Fatal(err)
+	}
+	var got []time.Time
+	for _, a := range history(t, s, store.AttemptFilter{Past: past}, 100) {
+		got = append(got, a.At)
+	}
+	diff(t, "times", want, got)
+}
+
 func TestAttemptsOfADayWithoutPartitionAreSaved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
