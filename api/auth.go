@@ -21,7 +21,8 @@ import (
 const (
 	keyCacheAge  = 5 * time.Second // a revoked key works no longer than this
 	keyCacheSize = 1_000
-	keyLookups   = 4 // at once: a flood of wrong keys takes no more connections than this
+	keyLookups   = 4               // at once: a flood of wrong keys takes no more connections than this
+	keyTimeout   = 5 * time.Second // of a look-up, its wait included
 )
 
 // keyStore is what the authenticator needs of the store.
@@ -76,6 +77,8 @@ func (a *authenticator) find(ctx context.Context, text string) (store.APIKey, er
 }
 
 func (a *authenticator) lookUp(ctx context.Context, hash []byte) (store.APIKey, error) {
+	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
+	defer cancel()
 	select {
 	case a.lookups <- struct{}{}:
 	case <-ctx.Done():

@@ -25,19 +25,23 @@ type keyTable struct {
 	delay time.Duration
 }
 
-func (k *keyTable) APIKeyByHash(_ context.Context, hash []byte) (store.APIKey, error) {
+func (k *keyTable) APIKeyByHash(ctx context.Context, hash []byte) (store.APIKey, error) {
 	k.mu.Lock()
 	k.calls++
 	k.open++
 	k.most = max(k.most, k.open)
 	delay := k.delay
 	k.mu.Unlock()
-	if delay > 0 {
-		<-time.After(delay)
+	select {
+	case <-time.After(delay):
+	case <-ctx.Done():
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.open--
+	if ctx.Err() != nil {
+		return store.APIKey{}, ctx.Err()
+	}
 	if k.err != nil {
 		return store.APIKey{}, k.err
 	}
@@ -119,7 +123,7 @@ func TestAFloodOfWrongKeysTakesFewConnections(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		table := newKeyTable(t)
-		table.delay = time.Second
+		table.delay = 100 * time.Millisecond
 		a := newAuthenticator(table)
 		var wg sync.WaitGroup
 		for range 40 {
@@ -128,6 +132,27 @@ func TestAFloodOfWrongKeysTakesFewConnections(t *testing.T) {
 		wg.Wait()
 		if table.calls != 40 || table.most > keyLookups {
 			t.Errorf("%d look-ups, %d at once; want 40, at most %d at once", table.calls, table.most, keyLookups)
+		}
+	})
+}
+
+func TestAStoreThatHangsEndsASignInInTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		table := newKeyTable(t)
+		table.delay = time.Hour
+		a, start := newAuthenticator(table), time.Now()
+		var wg sync.WaitGroup
+		for range 3 * keyLookups { // most of them only wait for their turn
+			wg.Go(func() {
+				if _, err := a.find(t.Context(), NewKey()); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		if took := time.Since(start); took != keyTimeout {
+			t.Errorf("took %s", took)
 		}
 	})
 }

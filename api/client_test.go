@@ -20,18 +20,20 @@ import (
 	"github.com/rowcall/rowcall/store"
 )
 
-// inProcess is a transport onto a handler, as the console has one.
-type inProcess struct{ handler http.Handler }
+// inProcess is a transport onto a handler, as the console has one; it holds the
+// answers against the document.
+type inProcess struct{ w *world }
 
 func (p inProcess) RoundTrip(req *http.Request) (*http.Response, error) {
 	rec := httptest.NewRecorder()
-	p.handler.ServeHTTP(rec, req)
+	p.w.api.Handler().ServeHTTP(rec, req)
+	conforms(p.w.t, p.w.doc(), request{method: req.Method, path: req.URL.EscapedPath()}, answer{rec.Code, rec.Header(), rec.Body.String()})
 	return rec.Result(), nil
 }
 
 func (w *world) client(scope api.Scope) *client.Client {
 	w.t.Helper()
-	c, err := client.New(client.Config{BaseURL: "http://rowcall.test", Key: w.keys[scope], Transport: inProcess{w.api.Handler()}})
+	c, err := client.New(client.Config{BaseURL: "http://rowcall.test", Key: w.keys[scope], Transport: inProcess{w}})
 	if err != nil {
 		w.t.Fatal(err)
 	}

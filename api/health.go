@@ -18,16 +18,8 @@ const (
 	readyAge     = time.Second // the checks run at most once in this time
 )
 
-// publicRoutes are the routes without a key, each with what it is for.
-func publicRoutes() map[string]string {
-	return map[string]string{
-		"/healthz":         "is the process alive",
-		"/readyz":          "does it do its work",
-		"/metrics":         "Prometheus",
-		"/v1/openapi.json": "this API's document",
-	}
-}
-
+// registerPublic adds the routes that need no key: health, metrics and the
+// document. They show nothing of what is in the log.
 func (a *API) registerPublic() error {
 	collector := newCollector(a.store, a.config)
 	if err := a.config.Registry.Register(collector); err != nil {

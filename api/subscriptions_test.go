@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -315,9 +317,20 @@ func TestSubscriptionsAreListedPageByPage(t *testing.T) {
 	}
 }
 
-// pages goes through a list and returns the ids (or names) of its items.
+// pages goes through a list and returns the ids (or names) of its items. It
+// fails where a page holds more than its limit.
 func (w *world) pages(path string) []string {
 	w.t.Helper()
+	u, err := url.Parse(path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	limit := 100
+	if text := u.Query().Get("limit"); text != "" {
+		if limit, err = strconv.Atoi(text); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 	ids := []string{}
 	for cursor := ""; ; {
 		a := w.do(request{method: "GET", path: path + cursor, scope: api.ScopeRead})
@@ -332,8 +345,8 @@ func (w *world) pages(path string) []string {
 			NextCursor *string `json:"next_cursor"`
 		}
 		a.into(w.t, &page)
-		if page.Items == nil {
-			w.t.Fatalf("items is null: %s", a.body)
+		if page.Items == nil || len(page.Items) > limit {
+			w.t.Fatalf("%d items, limit %d: %.500s", len(page.Items), limit, a.body)
 		}
 		for _, item := range page.Items {
 			switch {
