@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"net/url"
@@ -215,6 +216,9 @@ func (c *Cluster) initdb(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, "initdb"), args...)
 	c.prepare(cmd)
 	if out, err := cmd.CombinedOutput(); err != nil {
+		if c.user != nil && errors.Is(err, fs.ErrPermission) {
+			return fmt.Errorf("initdb: PostgreSQL does not run as root, and user id %d may not enter %s or run the programs in %s: %w", c.user.uid, c.dir, c.bin, err)
+		}
 		return fmt.Errorf("initdb: %w\n%s", err, tail(out))
 	}
 	return nil
