@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -185,13 +186,13 @@ func await(t *testing.T, bound time.Duration, what string, ok func() bool) {
 func TestARandomlyFailingEndpointGetsEverythingInOrderOfItsKeys(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		random := rand.New(rand.NewPCG(1, 2))
+		random, chance := rand.New(rand.NewPCG(1, 2)), rand.New(rand.NewPCG(3, 4))
 		e := newEndpoint(func(string, int) (int, time.Duration) {
 			status := 200
-			if random.IntN(10) < 3 {
-				status = []int{500, 400, 503, 0}[random.IntN(4)]
+			if chance.IntN(10) < 3 {
+				status = []int{500, 400, 503, 0}[chance.IntN(4)]
 			}
-			return status, time.Duration(random.IntN(20)) * time.Millisecond
+			return status, time.Duration(chance.IntN(20)) * time.Millisecond
 		})
 		m := newMemory(simulated(func(s *subscriptions.Spec) { s.Retry.MaxAttempts = 1000 }))
 		end, _ := life(t, m, e)
@@ -220,13 +221,13 @@ func TestNothingIsLostOrReorderedOverManyCrashes(t *testing.T) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				random := rand.New(rand.NewPCG(seed, 3))
+				random, chance := rand.New(rand.NewPCG(seed, 3)), rand.New(rand.NewPCG(seed, 4))
 				e := newEndpoint(func(string, int) (int, time.Duration) {
 					status := 200
-					if random.IntN(10) < 2 {
+					if chance.IntN(10) < 2 {
 						status = 500
 					}
-					return status, time.Duration(random.ExpFloat64()*30) * time.Millisecond
+					return status, time.Duration(chance.ExpFloat64()*30) * time.Millisecond
 				})
 				m := newMemory(simulated(func(s *subscriptions.Spec) { s.Retry.MaxAttempts = 1000; s.Retry.Max = s.Retry.Initial }))
 				n := 0
@@ -257,9 +258,9 @@ func TestAFailingEventBlocksItsOwnKeyOnly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		poison := "01-0000000000000003-0"
-		healed := false
+		var healed atomic.Bool
 		e := newEndpoint(func(id string, _ int) (int, time.Duration) {
-			if id == poison && !healed {
+			if id == poison && !healed.Load() {
 				return 422, time.Millisecond
 			}
 			return 200, time.Millisecond
@@ -274,7 +275,7 @@ func TestAFailingEventBlocksItsOwnKeyOnly(t *testing.T) {
 			m.append(rowEvent(n, n%10))
 		}
 		await(t, time.Hour, "all other keys delivered", func() bool { return len(e.delivered()) == events*9/10 })
-		healed = true
+		healed.Store(true)
 		await(t, 3*time.Hour, "the blocked key delivered", func() bool { return len(e.delivered()) == events })
 		end()
 		e.check(t, false)
@@ -290,9 +291,9 @@ func TestAnEventThatUsesUpItsBudgetBecomesADeadLetter(t *testing.T) {
 		t.Run(string(tc.onDead), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				refuse := true
+				var healed atomic.Bool
 				e := newEndpoint(func(id string, _ int) (int, time.Duration) {
-					if refuse && id == "01-0000000000000000-0" {
+					if !healed.Load() && id == "01-0000000000000000-0" {
 						return 400, 0
 					}
 					return 200, 0
@@ -319,7 +320,7 @@ func TestAnEventThatUsesUpItsBudgetBecomesADeadLetter(t *testing.T) {
 				end()
 				m.restart()
 				end, _ = life(t, m, e)
-				refuse = false
+				healed.Store(true)
 				m.wish("retry", 1)
 				await(t, time.Hour, "all delivered", func() bool { return len(e.delivered()) == 10 })
 				await(t, time.Minute, "no delivery left", func() bool {
@@ -402,7 +403,9 @@ func TestAPausedSubscriptionHoldsAndGoesOnWhereItStood(t *testing.T) {
 		m := newMemory(simulated(nil))
 		end, _ := life(t, m, e)
 		set := func(state subscriptions.State) {
+			m.mu.Lock()
 			sub := m.sub
+			m.mu.Unlock()
 			sub.State = state
 			if err := m.UpdateSubscription(t.Context(), &sub, sub.Version); err != nil {
 				t.Fatal(err)
