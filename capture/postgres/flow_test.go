@@ -122,7 +122,7 @@ func TestTheSourceShutsDownFastWhileWeAreAttached(t *testing.T) {
 				w = newWorldAt(t, cluster.URL("postgres"), storetest.Open(t))
 			}
 			w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`, `CREATE TABLE noise (n bigint)`)
-			w.capture()
+			w.captureQuietly()
 			w.exec(`INSERT INTO things VALUES (1)`)
 			w.awaitRows(1)
 			w.exec(`INSERT INTO noise SELECT generate_series(1, 10000)`)
@@ -160,7 +160,7 @@ func TestTheSourceShutsDownWhileTheStoreIsAway(t *testing.T) {
 	stores, sources := storetest.Cluster(t, nil), storetest.Cluster(t, nil)
 	w := newWorldAt(t, sources.URL("postgres"), storetest.OpenWith(t, store.Config{URL: storetest.Migrated(t, stores)}))
 	w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
-	w.capture()
+	w.captureQuietly()
 	if err := stores.Stop(t.Context(), pgtemp.Immediate); err != nil {
 		t.Fatal(err)
 	}
@@ -186,6 +186,16 @@ func TestTheSourceShutsDownWhileTheStoreIsAway(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// captureQuietly captures with nothing on the ordinary connection that would
+// notice a shutdown: the replication connection has to.
+func (w *world) captureQuietly() {
+	w.t.Helper()
+	config := w.config()
+	config.Heartbeat = time.Minute
+	w.start(config)
+	w.awaitState(store.SourceStreaming)
 }
 
 func TestHeartbeatsComeBackAndAreSaved(t *testing.T) {
@@ -247,7 +257,7 @@ func TestOurOwnSchemaIsNeverCaptured(t *testing.T) {
 	w.exec(`INSERT INTO things VALUES (1)`)
 	w.awaitRows(1)
 	// Forced into the publication it ends the stream, and brings no event.
-	w.exec(`ALTER PUBLICATION "` + w.slot() + `" ADD TABLE rowcall.settings`, `INSERT INTO rowcall.settings VALUES ('x', '')`)
+	w.exec(`ALTER PUBLICATION "`+w.slot()+`" ADD TABLE rowcall.settings`, `INSERT INTO rowcall.settings VALUES ('x', '')`)
 	w.awaitRefusal("its own writes", "DROP PUBLICATION")
 	w.exec(`INSERT INTO rowcall.settings VALUES ('y', '')`)
 	if n := w.store.Head(); n != 2 {
