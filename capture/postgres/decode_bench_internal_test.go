@@ -31,16 +31,49 @@ func benchRow(status string) []any {
 	}
 }
 
+// benchmarkDecode measures decoding alone: the batch has grown before.
 func benchmarkDecode(b *testing.B, message []byte) {
 	d, batch := newDecoder(decoderConfig{source: "main", sourceID: 1, generation: 1}), new(store.Batch)
+	first := batch.Begin(store.Event{})
+	batch.End(first)
 	feed(b, d, batch, beginMessage(0x3F2A8C0), relationMessage(benchOID, "public", "orders", 'd', benchColumns...))
-	if _, err := d.decode(message, batch); err != nil {
-		b.Fatal(err)
+	fill := func() {
+		// As large as an append takes at a time.
+		for batch.Len() < 4096 {
+			if _, err := d.decode(message, batch); err != nil {
+				b.Fatal(err)
+			}
+		}
 	}
+	empty := func() {
+		for batch.Len() > 1 {
+			batch.Abort()
+		}
+		whole := batch.Begin(store.Event{})
+		batch.Abort()
+		batch.End(whole[:len(first)]) // the first event again, before all that room
+	}
+	fill()
 	b.SetBytes(int64(len(message)))
 	b.ReportAllocs()
 	for b.Loop() {
-		// As large as an append takes at a time.
+		if batch.Len() == 4096 {
+			empty()
+		}
+		if _, err := d.decode(message, batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkDecodeIntoNewBatches is with what it costs batches to grow.
+func BenchmarkDecodeIntoNewBatches(b *testing.B) {
+	d, batch := newDecoder(decoderConfig{source: "main", sourceID: 1, generation: 1}), new(store.Batch)
+	feed(b, d, batch, beginMessage(0x3F2A8C0), relationMessage(benchOID, "public", "orders", 'd', benchColumns...))
+	message := insertMessage(benchOID, benchRow("new")...)
+	b.SetBytes(int64(len(message)))
+	b.ReportAllocs()
+	for b.Loop() {
 		if batch.Len() == 4096 {
 			batch = new(store.Batch)
 		}

@@ -271,7 +271,7 @@ func TestEndOfAnIdlePositionIsNotTakenBack(t *testing.T) {
 
 func TestTransactionsThatComeAgainAreCountedAndDropped(t *testing.T) {
 	t.Parallel()
-	have := store.Checkpoint{Commit: 0x200, Ordinal: 2, End: 0x140, CommitAt: commitTime}
+	have := store.Checkpoint{Commit: 0x200, Ordinal: 2, End: 0x180, CommitAt: commitTime}
 	d, b := newDecoder(decoderConfig{have: have}), new(store.Batch)
 	row := func(id string) []byte { return insertMessage(ordersOID, id, "a", "1") }
 
@@ -284,7 +284,11 @@ func TestTransactionsThatComeAgainAreCountedAndDropped(t *testing.T) {
 		t.Errorf("after a transaction that is in the log: %d events, %s", b.Len(), diff)
 	}
 	// In the log up to its ordinal 2.
-	feed(t, d, b, beginMessage(0x200), row("4"), logicalMessage(true, "rowcall", `{"type":"a"}`))
+	feed(t, d, b, beginMessage(0x200))
+	if diff := cmp.Diff(have, b.Checkpoint); diff != "" {
+		t.Errorf("after its beginning: %s", diff)
+	}
+	feed(t, d, b, row("4"), logicalMessage(true, "rowcall", `{"type":"a"}`))
 	if diff := cmp.Diff(have, b.Checkpoint); diff != "" || b.Len() != 0 {
 		t.Errorf("before what is new: %d events, %s", b.Len(), diff)
 	}
@@ -364,6 +368,7 @@ func TestStreamThatMakesNoSenseIsAnError(t *testing.T) {
 		"truncate of an unknown relation": {beginMessage(0x100), truncateMessage(1)},
 		"too few columns":                 {beginMessage(0x100), ordersRelation(), insertMessage(ordersOID, "1", "a")},
 		"too many columns":                {beginMessage(0x100), ordersRelation(), insertMessage(ordersOID, "1", "a", "1", "1")},
+		"another number of columns":       {beginMessage(0x100), ordersRelation(), put(nil, byte('I'), uint32(ordersOID), byte('N'), uint16(4), []byte("nnn"))},
 		"unknown identity":                {relationMessage(1, "public", "t", 'z')},
 		"unknown tuple":                   {beginMessage(0x100), ordersRelation(), put(nil, byte('I'), uint32(ordersOID), tuple('X', "1", "a", "1"))},
 		"delete without an old tuple":     {beginMessage(0x100), ordersRelation(), deleteMessage(ordersOID, tuple('N', "1", "a", "1"))},

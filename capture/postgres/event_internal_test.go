@@ -160,7 +160,7 @@ func TestRowEvents(t *testing.T) {
 
 func TestKeyOfFullIdentityIsLookedUpForEachVersionOfTheRelation(t *testing.T) {
 	t.Parallel()
-	answers := [][]string{{"no"}, {"no", "tenant"}, {"missing"}, nil}
+	answers := [][]string{{"no"}, {"no", "tenant"}, {"no", "missing"}, nil}
 	calls := 0
 	primaryKey := func(relation uint32) ([]string, error) {
 		calls++

@@ -53,11 +53,9 @@ func (e *encoder) value(dst []byte, f *form, text []byte) []byte {
 			return append(appendTimestamp(append(dst, '"'), text[:n]), 'Z', '"')
 		}
 	case formArray:
-		lossy := e.lossy
 		if p, ok := e.array(dst, f, text); ok {
 			return p
 		}
-		e.lossy = lossy
 	}
 	return e.string(dst, text)
 }
@@ -212,7 +210,7 @@ func (e *encoder) quoted(dst []byte, f *form, s []byte) ([]byte, int) {
 	for i := 0; i < len(s); i++ {
 		switch s[i] {
 		case '"':
-			return e.value(dst, f.element, e.scratch[mark:len(e.scratch):len(e.scratch)]), i + 1
+			return e.value(dst, f.element, e.scratch[mark:]), i + 1
 		case '\\':
 			if i++; i == len(s) {
 				return dst, -1

@@ -117,6 +117,10 @@ func TestMalformedArraysAreStrings(t *testing.T) {
 			t.Errorf("%q is %s, want %s", text, got, want)
 		}
 	}
+	var e encoder
+	if got := e.value(nil, formOf(t, pgtype.BoxArrayOID), []byte(`{"(1,1)","(2,2)"}`)); string(got) != `"{\"(1,1)\",\"(2,2)\"}"` {
+		t.Errorf("an array of boxes with commas is %s", got)
+	}
 }
 
 func TestInvalidUTF8IsReplacedAndSaid(t *testing.T) {
