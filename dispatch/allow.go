@@ -133,7 +133,7 @@ func (a allowance) covers(host string, addr netip.AddrPort) bool {
 // matches reports whether the entry is a host pattern that fits the name.
 func (a allowance) matches(host string) bool {
 	if strings.HasPrefix(a.host, ".") {
-		return len(host) > len(a.host) && strings.HasSuffix(host, a.host)
+		return strings.HasSuffix(host, a.host)
 	}
 	return a.host != "" && host == a.host
 }
