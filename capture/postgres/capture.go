@@ -145,7 +145,7 @@ func New(s *store.Store, config Config) (*Capture, error) {
 	}, nil
 }
 
-// errStreamed marks the end of a session that had streamed: the next try is
+// streamedError marks the end of a session that had streamed: the next try is
 // not a further one of the same streak.
 type streamedError struct{ err error }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/store/storetest"
 )
 
 // awaitGap waits until one gap is recorded and capture goes on behind it.
@@ -210,4 +211,32 @@ func TestAPublicationThatWasNarrowedIsAGap(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+func TestAnInvalidatedSlotIsAGap(t *testing.T) {
+	t.Parallel()
+	cluster := storetest.Cluster(t, map[string]string{"max_slot_wal_keep_size": "1MB", "max_wal_size": "32MB", "min_wal_size": "32MB"})
+	w := newWorldAt(t, cluster.URL("postgres"), storetest.Open(t))
+	w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
+	stop := w.capture()
+	w.exec(`INSERT INTO things VALUES (1)`)
+	w.awaitRows(1)
+	stop()
+	w.eventually(func() string {
+		w.exec(`SELECT pg_switch_wal()`, `CREATE TABLE IF NOT EXISTS noise (n bigint)`, `INSERT INTO noise VALUES (1)`, `CHECKPOINT`)
+		var status string
+		if err := w.source.QueryRow(t.Context(), `SELECT wal_status FROM pg_replication_slots WHERE slot_name = $1`, w.slot()).Scan(&status); err != nil {
+			return err.Error()
+		}
+		if status != "lost" {
+			return "the slot is still " + status
+		}
+		return ""
+	})
+	w.start(w.config())
+	w.awaitGap("invalidated")
+	w.exec(`INSERT INTO things VALUES (2)`)
+	if rows := w.awaitRows(2); rows[1].N != 2 {
+		t.Errorf("after the gap comes row %d, want 2", rows[1].N)
+	}
 }

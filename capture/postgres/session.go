@@ -84,6 +84,7 @@ type session struct {
 	wanted     store.LSN // the position that it asked about
 	wantedFrom time.Time // since when it waits for that; zero: it does not
 	streamed   bool      // a message came
+	scolded    bool      // for messages that are not transactional
 }
 
 // newSession makes the session of a stream that has started at have. ctx bounds
@@ -238,6 +239,12 @@ func (s *session) decode(ctx context.Context, message []byte) error {
 		s.pulse.passed(b.end)
 	case heartbeating:
 		s.pulse.came(b.heartbeat)
+	case nontransactional:
+		if !s.scolded {
+			s.scolded = true
+			s.log.Warn().Str("hint", "SELECT pg_logical_emit_message(true, 'rowcall', …)").
+				Msg("logical message is not transactional and makes no event")
+		}
 	}
 	if full {
 		return s.pause(ctx)
