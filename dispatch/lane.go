@@ -362,4 +362,3 @@ func (l *lane) stop() {
 	}
 	poke(l.room)
 }
-
