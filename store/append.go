@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,8 +20,8 @@ import (
 // some transaction holds a snapshot: by its key, the row is found only past all
 // versions of it that the snapshot keeps.
 type appender struct {
-	mu   sync.Mutex
-	wire *wire // nil: not connected
+	turn chan struct{} // holds one while somebody has what follows
+	wire *wire         // nil: not connected
 	head headRow
 	// of each source that appended over this connection
 	checkpoints map[SourceID]checkpointRow
@@ -44,9 +43,22 @@ type checkpointRow struct {
 	at    Checkpoint
 }
 
+// take waits for the turn; give ends it.
+func (a *appender) take(ctx context.Context) error {
+	select {
+	case a.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (a *appender) give() { <-a.turn }
+
+// close waits for an append that is under way, which appendTimeout bounds.
 func (a *appender) close() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.turn <- struct{}{}
+	defer a.give()
 	a.disconnect()
 }
 
@@ -96,10 +108,12 @@ func (s *Store) appendWith(ctx context.Context, claim SourceClaim, b *Batch, mor
 
 func (s *Store) append(ctx context.Context, claim SourceClaim, b *Batch, more func(first Offset) []statement) (Offset, error) {
 	a := &s.appender
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	ctx, cancel := context.WithTimeoutCause(ctx, appendTimeout, errSlow)
 	defer cancel()
+	if err := a.take(ctx); err != nil {
+		return 0, fmt.Errorf("append %d events: wait for the turn: %w", b.Len(), err)
+	}
+	defer a.give()
 	if b.Len() == 0 && more == nil {
 		return s.saveCheckpoint(ctx, a, claim, b.Checkpoint)
 	}
@@ -135,7 +149,7 @@ func (s *Store) saveCheckpoint(ctx context.Context, a *appender, claim SourceCla
 // errSlow is why a context of ours ended.
 var errSlow = fmt.Errorf("the store did not answer in time: %w", context.DeadlineExceeded)
 
-// tryAppend appends under a.mu.
+// tryAppend appends while it has the turn.
 func (s *Store) tryAppend(ctx context.Context, a *appender, claim SourceClaim, b *Batch, more func(Offset) []statement) (Offset, error) {
 	for {
 		if a.wire == nil {
@@ -217,6 +231,9 @@ func (s *Store) appendOnce(ctx context.Context, a *appender, claim SourceClaim, 
 		write.notify = first + n
 	}
 	headCTID, checkpointCTID, err := w.write(ctx, b, write)
+	if errors.Is(err, errMoved) && begun {
+		return 0, fmt.Errorf("the checkpoint of source %s or log_head moved while it was locked", claim.Name) // and not errMoved: no endless tries
+	}
 	if err != nil {
 		return 0, err
 	}

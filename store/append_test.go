@@ -47,9 +47,13 @@ func TestOffsetsOfTwoAppendersAreGaplessAndNoReaderMissesARow(t *testing.T) {
 		total += 2 * (i%20 + 1)
 	}
 
+	var claims []store.SourceClaim
+	for i, s := range appenders {
+		claims = append(claims, source(t, s, fmt.Sprintf("source%d", i)))
+	}
 	var wg sync.WaitGroup
 	for i, s := range appenders {
-		claim := source(t, s, fmt.Sprintf("source%d", i))
+		claim := claims[i]
 		wg.Go(func() {
 			for i := range batches {
 				b := batch(store.LSN(i+1), i%20+1)
@@ -95,6 +99,14 @@ func TestOffsetsOfTwoAppendersAreGaplessAndNoReaderMissesARow(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	// The rings of the two hold runs of their own batches only.
+	for _, s := range appenders {
+		for i, e := range readAll(t, s, 1) {
+			if e.Offset != store.Offset(i+1) {
+				t.Fatalf("read again: offset %d in place %d", e.Offset, i+1)
+			}
+		}
+	}
 }
 
 func TestAFencedAppendWritesNothing(t *testing.T) {

@@ -192,9 +192,9 @@ WHERE instance = $1 AND epoch = $2`
 	// says whether others live.
 	watchLeasesSQL = `
 SELECT coalesce(bool_or(expires_at > clock_timestamp()), false),
-  count(*) FILTER (WHERE expires_at <= clock_timestamp() AND EXISTS (
+  count(*) FILTER (WHERE CASE WHEN expires_at <= clock_timestamp() AND EXISTS (
     SELECT FROM pg_stat_activity a WHERE a.pid = l.appender_pid AND a.backend_start = l.appender_start)
-    AND pg_terminate_backend(l.appender_pid))
+    THEN pg_terminate_backend(l.appender_pid) END)
 FROM rowcall.leases l WHERE instance <> $1`
 )
 

@@ -105,7 +105,7 @@ func TestRetentionDropsOnlyWhatIsOldAndEveryLaneHasPassed(t *testing.T) {
 	a.wantOldest(t, 701)
 	// Where it does not follow, the floor says nothing of it.
 	exec(t, a.conn, `UPDATE rowcall.leases SET floor = 1151 WHERE instance = 'x'`)
-	exec(t, a.conn, `UPDATE rowcall.cursors SET following = false, "offset" = 799`)
+	exec(t, a.conn, `UPDATE rowcall.cursors SET owner = 'x', following = false, "offset" = 799`)
 	a.retain(t)
 	a.wantOldest(t, 701)
 	// What is new stays for replay, whoever has passed it.
@@ -200,7 +200,15 @@ func TestRetentionThatWasCutShortIsFinished(t *testing.T) {
 		if err := <-done; err == nil {
 			t.Fatal("retention ended before the reader did")
 		}
+		// Its server process would otherwise finish the work alone.
+		wait(t, "the server process is gone", func() bool {
+			return scan[int](t, a.conn, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+				WHERE datname = current_database() AND query LIKE 'ALTER TABLE%DETACH%' AND pid <> pg_backend_pid()`) == 0
+		})
 		exec(t, reading, `COMMIT`)
+		if n := scan[int](t, a.conn, `SELECT count(*) FROM pg_inherits WHERE inhdetachpending`); n != 1 {
+			t.Fatalf("%d partitions are being detached, want 1: the test shows nothing", n)
+		}
 		wait(t, "retention goes through", func() bool { return a.Retain(t.Context()) == nil })
 		if n := scan[int](t, a.conn, `SELECT count(*) FROM pg_inherits WHERE inhparent = 'rowcall.events'::regclass AND inhdetachpending`); n > 0 {
 			t.Fatal("a partition is still being detached")

@@ -107,6 +107,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	}
 	s := &Store{config: config, pool: pool, log: config.Logger.With().Str("component", "store").Logger()}
 	s.ring.limit = config.RingBytes
+	s.appender.turn = make(chan struct{}, 1)
 	s.spans = defaultSpans(config.LogMaxBytes)
 	s.holder.init()
 	if err := s.check(ctx); err != nil {
