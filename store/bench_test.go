@@ -44,6 +44,39 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
+// Every version of the rows that an append moves stays while a transaction holds
+// a snapshot; an append must not get slower by them.
+func BenchmarkAppendWhileASnapshotIsHeld(b *testing.B) {
+	url := storetest.URL(b)
+	s := storetest.OpenWith(b, store.Config{URL: url})
+	claim := source(b, s, "shop")
+	var lsn store.LSN
+	one := func() {
+		lsn += 16
+		if _, err := s.Append(b.Context(), claim, filled(lsn, 1)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.Run("none", func(b *testing.B) {
+		for b.Loop() {
+			one()
+		}
+	})
+	holder := connect(b, url)
+	exec(b, holder, `BEGIN ISOLATION LEVEL REPEATABLE READ`)
+	exec(b, holder, `SELECT 1`)
+	for _, versions := range []int{1_000, 20_000} {
+		b.Run(fmt.Sprintf("versions=%d", versions), func(b *testing.B) {
+			for range versions {
+				one()
+			}
+			for b.Loop() {
+				one()
+			}
+		})
+	}
+}
+
 func BenchmarkRead(b *testing.B) {
 	config := store.Config{URL: storetest.URL(b), Cipher: storetest.Cipher(b), RingBytes: 1 << 30}
 	s := storetest.OpenWith(b, config)
