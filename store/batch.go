@@ -17,9 +17,24 @@ type Batch struct {
 	data   []int // of each event's Data in buf
 }
 
-// Len is the number of events; Size their bytes.
-func (b *Batch) Len() int  { return len(b.events) }
+// Len is the number of events.
+func (b *Batch) Len() int { return len(b.events) }
+
+// Size is what they weigh on the wire, in bytes.
 func (b *Batch) Size() int { return len(b.buf) }
+
+// Next is an empty batch that goes on where b ends, with room for as much as b
+// holds: a stream that fills batches of a size need not grow each of them.
+func (b *Batch) Next() *Batch {
+	n := len(b.events)
+	return &Batch{
+		Checkpoint: b.Checkpoint,
+		buf:        make([]byte, 0, len(b.buf)+len(b.buf)/8),
+		events:     make([]Event, 0, n),
+		starts:     make([]int, 0, n),
+		data:       make([]int, 0, n),
+	}
+}
 
 // tupleFields is the number of columns of rowcall.events.
 const tupleFields = 13

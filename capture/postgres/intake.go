@@ -110,7 +110,7 @@ func (in *intake) take(now time.Time) *store.Batch {
 		return nil
 	}
 	b := in.batch
-	in.batch = &store.Batch{Checkpoint: b.Checkpoint}
+	in.batch = b.Next()
 	in.moved, in.forced = false, false
 	in.saved, in.appending = now, now
 	signal(in.taken)

@@ -97,11 +97,26 @@ func choose(tables []table, patterns []tablePattern, version int) selection {
 			t.schema != ownSchema && t.persistence != "t"
 	}
 	// A partition speaks as its root, and what is wrong with it is wrong with the root.
-	faults := map[uint32]table{}
+	full := map[uint32]bool{}
 	for _, t := range tables {
+		full[t.oid] = t.identity == "f"
+	}
+	faults := map[uint32][2]string{} // reason and remedy, by root
+	for _, t := range tables {
+		if t.partitioned {
+			continue
+		}
+		reason, remedy := t.unusable(version)
 		for _, parent := range t.ancestors {
-			if reason, _ := t.unusable(version); reason != "" && !t.partitioned {
-				faults[parent] = t
+			switch {
+			case reason != "":
+				faults[parent] = [2]string{"its partition " + t.String() + ": " + reason, remedy}
+			case full[parent] && t.identity != "f":
+				// Old rows of the partition come as if whole, with nulls that are none.
+				faults[parent] = [2]string{
+					"its replica identity is FULL, but that of its partition " + t.String() + " is not: old values could not be told from nulls",
+					"ALTER TABLE " + t.String() + " REPLICA IDENTITY FULL;",
+				}
 			}
 		}
 	}
@@ -120,8 +135,7 @@ func choose(tables []table, patterns []tablePattern, version int) selection {
 		}
 		relation.Reason, relation.Remedy = t.unusable(version)
 		if fault, ok := faults[t.oid]; ok && relation.Reason == "" {
-			reason, remedy := fault.unusable(version)
-			relation.Reason, relation.Remedy = "its partition "+fault.String()+": "+reason, remedy
+			relation.Reason, relation.Remedy = fault[0], fault[1]
 		}
 		relation.Captured = relation.Reason == ""
 		switch {

@@ -60,6 +60,11 @@ func TestATableWhosePublicationWouldBreakWritesIsLeftOut(t *testing.T) {
 			`CREATE TABLE by_range_1 PARTITION OF by_range FOR VALUES FROM (0) TO (100)`}, true, "default"},
 		"bad_part": {[]string{`CREATE TABLE bad_part (n bigint PRIMARY KEY, v text) PARTITION BY RANGE (n)`,
 			`CREATE TABLE bad_part_1 PARTITION OF bad_part FOR VALUES FROM (0) TO (100)`, `ALTER TABLE bad_part_1 REPLICA IDENTITY NOTHING`}, false, "default"},
+		"mixed_part": {[]string{`CREATE TABLE mixed_part (n bigint PRIMARY KEY, v text) PARTITION BY RANGE (n)`,
+			`CREATE TABLE mixed_part_1 PARTITION OF mixed_part FOR VALUES FROM (0) TO (100)`, `ALTER TABLE mixed_part REPLICA IDENTITY FULL`}, false, "full"},
+		"full_part": {[]string{`CREATE TABLE full_part (n bigint PRIMARY KEY, v text) PARTITION BY RANGE (n)`,
+			`CREATE TABLE full_part_1 PARTITION OF full_part FOR VALUES FROM (0) TO (100)`,
+			`ALTER TABLE full_part REPLICA IDENTITY FULL`, `ALTER TABLE full_part_1 REPLICA IDENTITY FULL`}, true, "full"},
 		"keyless_root": {[]string{`CREATE TABLE keyless_root (n bigint, v text) PARTITION BY RANGE (n)`,
 			`CREATE TABLE keyless_root_1 PARTITION OF keyless_root FOR VALUES FROM (0) TO (100)`}, false, "default"},
 	}
