@@ -57,8 +57,10 @@ func TestHostileBodiesAreRefusedAndLeaveNothingBehind(t *testing.T) {
 		t.Errorf("left behind: %v", got)
 	}
 	// What is only just allowed.
-	a := w.do(request{method: "POST", path: "/v1/subscriptions", scope: api.ScopeWrite,
-		body: good + strings.Repeat(" ", 1<<20-len(good)), header: map[string]string{"Content-Type": `application/json; charset="UTF-8"`}})
+	a := w.do(request{
+		method: "POST", path: "/v1/subscriptions", scope: api.ScopeWrite,
+		body: good + strings.Repeat(" ", 1<<20-len(good)), header: map[string]string{"Content-Type": `application/json; charset="UTF-8"`},
+	})
 	if a.status != http.StatusCreated {
 		t.Errorf("a body of exactly 1 MiB: %d %s", a.status, a.body)
 	}

@@ -127,8 +127,10 @@ func TestANameIsTakenOnce(t *testing.T) {
 	w := newWorld(t)
 	w.subscribe("first")
 	second, _ := w.subscribe("second")["id"].(string)
-	a := w.do(request{method: "POST", path: "/v1/subscriptions", scope: api.ScopeWrite,
-		body: `{"name":"first","events":["a.b"],"endpoint":{"url":"https://r.test"}}`})
+	a := w.do(request{
+		method: "POST", path: "/v1/subscriptions", scope: api.ScopeWrite,
+		body: `{"name":"first","events":["a.b"],"endpoint":{"url":"https://r.test"}}`,
+	})
 	if p := a.problem(t, http.StatusConflict, "conflict"); p.locations() != "body.name" {
 		t.Errorf("create: %+v", p)
 	}
@@ -239,7 +241,8 @@ func TestPauseAndResumeHoldAndLetGo(t *testing.T) {
 		State       subscriptions.State
 		StateReason string `json:"state_reason"`
 		Version     int
-	}) {
+	},
+	) {
 		a := w.do(request{method: "POST", path: "/v1/subscriptions/" + id + "/" + action, scope: api.ScopeDeliver})
 		if a.status != http.StatusOK || a.header.Get("ETag") != fmt.Sprintf(`"%s"`, versionOf(t, a)) {
 			t.Fatalf("%s: %d, ETag %q: %s", action, a.status, a.header.Get("ETag"), a.body)

@@ -123,7 +123,7 @@ func (r *Reply) read(resp *http.Response, now time.Time) {
 	n, err := io.ReadFull(resp.Body, kept)
 	r.Body = cleanText(kept[:n])
 	if err == nil {
-		discard(resp.Body) // for the connection's sake alone
+		_ = discard(resp.Body) // for the connection's sake alone
 	}
 }
 

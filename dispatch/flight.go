@@ -210,7 +210,7 @@ func (l *lane) die(e *entry) {
 	if l.sub.OnDead == subscriptions.Block && e.key != "" {
 		return
 	}
-	freed := l.order.end(e, nil)
+	freed := l.order.end(e)
 	delete(l.rows, e.offset)
 	for _, n := range freed {
 		if n.state == waiting {

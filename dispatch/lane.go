@@ -254,7 +254,7 @@ func (l *lane) end(e *entry) {
 		}
 	}
 	e.event = nil
-	for _, n := range l.order.end(e, nil) {
+	for _, n := range l.order.end(e) {
 		switch n.state {
 		case waiting:
 			l.makeReady(n)

@@ -149,8 +149,8 @@ func related(a, b *entry) bool {
 		b.barrier != "" && (tableOf(a.key) == b.barrier || tableOf(a.key2) == b.barrier)
 }
 
-// end takes e out and appends to freed the entries that now wait for nothing.
-func (o *order) end(e *entry, freed []*entry) []*entry {
+// end takes e out and returns the entries that now wait for nothing.
+func (o *order) end(e *entry) (freed []*entry) {
 	if e.key != "" {
 		o.forget(e.key, e)
 		if e.key2 != "" {

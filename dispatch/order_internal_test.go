@@ -60,7 +60,7 @@ func TestOrderLetsAnEntryGoWhenNothingRelatedIsBeforeIt(t *testing.T) {
 				e := left[i]
 				left = slices.Delete(left, i, i+1)
 				e.state = ended
-				for _, n := range o.end(e, nil) {
+				for _, n := range o.end(e) {
 					if n.waits != 0 {
 						t.Fatalf("freed entry %d waits for %d", n.offset, n.waits)
 					}
@@ -93,14 +93,14 @@ func TestARevisitedEntryGoesBetweenTheSentAndTheUnsentOfItsKey(t *testing.T) {
 	o.add(later)
 
 	sent.state = ended
-	if freed := o.end(sent, nil); len(freed) != 1 || freed[0] != back {
+	if freed := o.end(sent); len(freed) != 1 || freed[0] != back {
 		t.Fatalf("after the sent one went %v, want the revisited one", freed)
 	}
 	back.state = ended
-	if freed := o.end(back, nil); len(freed) != 1 || freed[0] != unsent {
+	if freed := o.end(back); len(freed) != 1 || freed[0] != unsent {
 		t.Fatalf("after the revisited one went %v, want the unsent one", freed)
 	}
-	if freed := o.end(unsent, nil); len(freed) != 1 || freed[0] != later {
+	if freed := o.end(unsent); len(freed) != 1 || freed[0] != later {
 		t.Fatalf("at last went %v, want the later one", freed)
 	}
 	if other.waits != 0 {

@@ -88,8 +88,3 @@ func (e *Event) Table() string {
 
 // CommittedAt is Time as a time.Time in UTC.
 func (e *Event) CommittedAt() time.Time { return time.UnixMicro(e.Time).UTC() }
-
-// size is what the event weighs in the ring, in bytes.
-func (e *Event) size() int64 {
-	return int64(len(e.Data)+len(e.Key)+len(e.OldKey)+len(e.Subject)+len(e.PublicID)) + 200
-}

@@ -124,7 +124,7 @@ func (s *Store) ReleaseLease(ctx context.Context) error {
 // own: a full pool must not cost the lease.
 func (s *Store) keepLease(ctx context.Context) error {
 	l := &leaseKeeper{s: s}
-	defer l.disconnect()
+	defer l.disconnect(ctx)
 	return s.repeat(ctx, "renew lease", s.config.LeaseTTL/4, l.renew)
 }
 
@@ -136,9 +136,10 @@ type leaseKeeper struct {
 	waiting bool // for a former holder; said once
 }
 
-func (l *leaseKeeper) disconnect() {
+// disconnect closes the connection, within a second, also when ctx is over.
+func (l *leaseKeeper) disconnect(ctx context.Context) {
 	if l.conn != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		_ = l.conn.Close(ctx)
 		l.conn = nil
@@ -178,7 +179,7 @@ func (l *leaseKeeper) renew(ctx context.Context) error {
 	}
 	err := l.renewOrAcquire(ctx)
 	if err != nil {
-		l.disconnect()
+		l.disconnect(ctx)
 	}
 	return err
 }

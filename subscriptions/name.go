@@ -33,17 +33,20 @@ func EncodeName(name string) string {
 
 // AppendName appends the encoded name to dst.
 func AppendName(dst []byte, name string) []byte {
-	for i, size := 0, 1; i < len(name); i += size {
+	for i := 0; i < len(name); {
 		c := name[i]
 		if c < utf8.RuneSelf && plain[c] {
-			dst, size = append(dst, c), 1
+			dst = append(dst, c)
+			i++
 			continue
 		}
-		if _, size = utf8.DecodeRuneInString(name[i:]); size > 1 {
+		_, size := utf8.DecodeRuneInString(name[i:])
+		if size > 1 {
 			dst = append(dst, name[i:i+size]...)
 		} else {
 			dst = append(dst, '%', upperHex[c>>4], upperHex[c&15])
 		}
+		i += size
 	}
 	return dst
 }

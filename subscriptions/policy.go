@@ -77,7 +77,7 @@ var (
 func checkProbe(text string) error {
 	low, high, ok := strings.Cut(text, "..")
 	if !ok {
-		if _, err := parseCron(text); err != nil {
+		if err := checkCron(text); err != nil {
 			return errProbe
 		}
 		return nil
@@ -93,29 +93,31 @@ func checkProbe(text string) error {
 	return nil
 }
 
-// parseCron reads five fields, or a name such as @daily. Time zones are refused:
-// every time here is UTC. So is @every, which has no fixed times.
-func parseCron(text string) (schedule cron.Schedule, err error) {
+// checkCron reports what keeps a text from being a cron expression: five fields,
+// or a name such as @daily. Time zones are refused: every time here is UTC. So is
+// @every, which has no fixed times.
+func checkCron(text string) (err error) {
 	if len(text) > maxCron {
-		return nil, errCron
+		return errCron
 	}
 	if strings.Contains(text, "TZ=") {
-		return nil, errors.New("must not name a time zone: it is in UTC")
+		return errors.New("must not name a time zone: it is in UTC")
 	}
 	if strings.HasPrefix(text, "@every") {
-		return nil, errors.New(`must have fixed times such as "0 * * * *" in the place of @every`)
+		return errors.New(`must have fixed times such as "0 * * * *" in the place of @every`)
 	}
 	defer func() {
 		if recover() != nil { // the parser panics on some texts, such as "TZ=0"
-			schedule, err = nil, errCron
+			err = errCron
 		}
 	}()
-	if schedule, err = cron.ParseStandard(text); err != nil {
-		return nil, errCron
+	schedule, err := cron.ParseStandard(text)
+	if err != nil {
+		return errCron
 	}
 	// Any moment will do; five years on, the schedule gives up.
 	if schedule.Next(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
-		return nil, errors.New("must name a time that comes, unlike 30 February")
+		return errors.New("must name a time that comes, unlike 30 February")
 	}
-	return schedule, nil
+	return nil
 }

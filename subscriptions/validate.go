@@ -126,8 +126,7 @@ func (e *FieldErrors) checkPolicies(s *Spec) {
 	checkOneOf(e, "outage.hold_limit.then", hold.Then, HoldDeadLetter, HoldDrop)
 
 	if w := s.Window; w != nil {
-		_, err := parseCron(w.Cron)
-		e.check("window.cron", err)
+		e.check("window.cron", checkCron(w.Cron))
 		checkRange(e, "window.for", w.For, Duration(time.Minute), Duration(maxWindow))
 	}
 

@@ -83,7 +83,7 @@ func Check(ctx context.Context, config Config) ([]Finding, error) {
 		f.failure(err, "the source's settings cannot be read")
 		return f, context.Cause(ctx)
 	}
-	facts.examine(&f, config.Name)
+	facts.examine(&f)
 	if f.refusal() == nil {
 		f.ok("%s, wal_level %s, role %s", facts.versionText, facts.walLevel, facts.role)
 		wal, err := openWalsender(ctx, config, c.serverEncoding())
@@ -226,7 +226,7 @@ func (c *ordinary) facts(ctx context.Context, name string) (s sourceFacts, err e
 }
 
 // examine adds what makes the source unfit. It is what capturing asks, too.
-func (s sourceFacts) examine(f *findings, name string) {
+func (s sourceFacts) examine(f *findings) {
 	if uint32(s.pid) != s.pidAnnounced {
 		f.fault("let ROWCALL_SOURCE_URL name the database server itself: replication does not pass a pooler",
 			"a connection pooler stands before the source (backend %d speaks as %d)", s.pid, s.pidAnnounced)

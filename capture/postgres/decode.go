@@ -38,7 +38,7 @@ type decoder struct {
 	before, row []cell // old and new tuple
 	beforeFlaws flaws
 	rowFlaws    flaws
-	text, text2 []byte // keys while they are made
+	text        []byte // a key while it is made
 	strings     arena
 	truncated   []*relation
 }

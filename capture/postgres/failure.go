@@ -66,23 +66,35 @@ func classify(err error) *refusal {
 	said := describe(pgErr)
 	switch pgErr.Code {
 	case stateInvalidPassword:
-		return &refusal{"wrong user or password for the source: " + said,
-			"correct the user and password in ROWCALL_SOURCE_URL"}
+		return &refusal{
+			"wrong user or password for the source: " + said,
+			"correct the user and password in ROWCALL_SOURCE_URL",
+		}
 	case stateInvalidAuth:
-		return &refusal{"the source does not let us in: " + said,
-			"allow this user, database and address in pg_hba.conf (logical replication needs a line for the database itself, not for \"replication\"), and check that the role may log in"}
+		return &refusal{
+			"the source does not let us in: " + said,
+			"allow this user, database and address in pg_hba.conf (logical replication needs a line for the database itself, not for \"replication\"), and check that the role may log in",
+		}
 	case stateNoDatabase:
-		return &refusal{"the source has no such database: " + said,
-			"correct the database in ROWCALL_SOURCE_URL"}
+		return &refusal{
+			"the source has no such database: " + said,
+			"correct the database in ROWCALL_SOURCE_URL",
+		}
 	case stateNoPrivilege:
-		return &refusal{"the source denies a right: " + said,
-			"ALTER ROLE the_role REPLICATION; and give it ownership of the tables, or let an administrator create the publication"}
+		return &refusal{
+			"the source denies a right: " + said,
+			"ALTER ROLE the_role REPLICATION; and give it ownership of the tables, or let an administrator create the publication",
+		}
 	case stateLimitReached:
-		return &refusal{"the source has no replication slot left: " + said,
-			"raise max_replication_slots (needs a restart of the source), or drop a slot that nobody uses: SELECT slot_name, active FROM pg_replication_slots;"}
+		return &refusal{
+			"the source has no replication slot left: " + said,
+			"raise max_replication_slots (needs a restart of the source), or drop a slot that nobody uses: SELECT slot_name, active FROM pg_replication_slots;",
+		}
 	case stateProtocolViolation:
-		return &refusal{"a connection pooler seems to stand before the source: " + said,
-			"let ROWCALL_SOURCE_URL name the database server itself: replication does not pass a pooler"}
+		return &refusal{
+			"a connection pooler seems to stand before the source: " + said,
+			"let ROWCALL_SOURCE_URL name the database server itself: replication does not pass a pooler",
+		}
 	case stateNotSupported:
 		return &refusal{"the source cannot do logical replication: " + said, ""}
 	}

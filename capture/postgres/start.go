@@ -46,7 +46,7 @@ func (c *Capture) once(ctx context.Context) error {
 		return err
 	}
 	var found findings
-	facts.examine(&found, c.config.Name)
+	facts.examine(&found)
 	if r := found.refusal(); r != nil {
 		return r
 	}

@@ -172,7 +172,7 @@ func (w *world) logOnly(ctx context.Context, n int) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer store.Close(context.WithoutCancel(ctx)) //nolint:errcheck // read only
+	defer store.Close(context.WithoutCancel(ctx))
 	head := func() (next int64, err error) {
 		err = store.QueryRow(ctx, `SELECT next FROM rowcall.log_head`).Scan(&next)
 		return next, err

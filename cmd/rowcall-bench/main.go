@@ -31,7 +31,7 @@ func run(ctx context.Context, args []string) error {
 	if len(args) > 0 {
 		switch args[0] {
 		case "receiver":
-			return receive(ctx, args[1:])
+			return receive(ctx)
 		case "postloop":
 			return postLoop(ctx, args[1:])
 		}

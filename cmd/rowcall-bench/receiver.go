@@ -41,7 +41,7 @@ type lane struct {
 // receive serves endpoints until ctx ends: POST /hook/<lane> takes an event, GET
 // /tally/<lane> says what was seen, DELETE forgets it. It answers as soon as it
 // has read the body: what it keeps costs about a microsecond.
-func receive(ctx context.Context, args []string) error {
+func receive(ctx context.Context) error {
 	var mu sync.Mutex
 	lanes := map[string]*lane{}
 	of := func(name string) *lane {
@@ -88,7 +88,7 @@ func receive(ctx context.Context, args []string) error {
 		defer mu.Unlock()
 		delete(lanes, r.PathValue("lane"))
 	})
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}

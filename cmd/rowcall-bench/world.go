@@ -39,7 +39,7 @@ type world struct {
 }
 
 const (
-	apiKey = "rowcall-bench-key-0123456789abcdef"
+	apiKey = "rowcall-bench-key-0123456789abcdef" //nolint:gosec // of an instance that lives for one run, on loopback
 	table  = `CREATE TABLE orders (
 		id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, customer integer NOT NULL, status text NOT NULL,
 		total numeric(12,2) NOT NULL, note text NOT NULL, created_at timestamptz NOT NULL DEFAULT now())`
@@ -116,7 +116,7 @@ func (w *world) configure(ctx context.Context) error {
 			w.env = append(w.env, strings.TrimSpace(line))
 		}
 	}
-	port, err := freePort()
+	port, err := freePort(ctx)
 	if err != nil {
 		return err
 	}
@@ -127,8 +127,8 @@ func (w *world) configure(ctx context.Context) error {
 	return nil
 }
 
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freePort(ctx context.Context) (int, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
 	}
@@ -265,7 +265,7 @@ func (w *world) writeSome(ctx context.Context, take func() (int, bool), start ti
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // the rows are committed
+	defer conn.Close(context.WithoutCancel(ctx))
 	for i, ok := take(); ok; i, ok = take() {
 		if perSecond > 0 {
 			due := start.Add(time.Duration(float64(i) / perSecond * float64(time.Second)))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -141,7 +142,7 @@ func writeOnce(conn *pgx.Conn, random *rand.Rand, writer int, counter *atomic.In
 	if err != nil {
 		return live, err
 	}
-	defer tx.Rollback(ctx) //nolint:errcheck // it is over, or the test has failed
+	defer tx.Rollback(ctx) // no effect once it is committed
 	next := map[int64]bool{}
 	for id := range live {
 		next[id] = true
@@ -234,7 +235,7 @@ func checkOracle(t *testing.T, want map[int64][]itemWrite, r *hooktest.Receiver)
 	for _, d := range events {
 		ordered = append(ordered, d)
 	}
-	slices.SortFunc(ordered, func(a, b hooktest.Delivery) int { return int(a.Answered - b.Answered) })
+	slices.SortFunc(ordered, func(a, b hooktest.Delivery) int { return cmp.Compare(a.Answered, b.Answered) })
 	for _, d := range ordered {
 		var data struct {
 			Op  string

@@ -141,7 +141,7 @@ func (w *world) awaitState(t *testing.T, state string) client.Source {
 			return false
 		}
 		last = sources.Items[0]
-		return string(last.State) == state
+		return last.State == state
 	}, func() string { return fmt.Sprintf("%+v\n%s", last, w.gateway.tail()) })
 	return last
 }

@@ -33,8 +33,7 @@ func child() {
 
 func TestTheServerDiesWithAProcessThatIsKilled(t *testing.T) {
 	t.Parallel()
-	// Not t.TempDir: the server's user must get into it.
-	dir, err := os.MkdirTemp("", "pgtemp-orphan-")
+	dir, err := os.MkdirTemp("", "pgtemp-orphan-") //nolint:usetesting // the server's user must get into it
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -105,8 +105,7 @@ func TestNobodyComesInWithoutThePassword(t *testing.T) {
 
 func TestAServerThatCannotStartSaysWhyAndLeavesNothing(t *testing.T) {
 	t.Parallel()
-	// Not t.TempDir: the server's user must get into it.
-	parent, err := os.MkdirTemp("", "pgtemp-")
+	parent, err := os.MkdirTemp("", "pgtemp-") //nolint:usetesting // the server's user must get into it
 	if err != nil {
 		t.Fatal(err)
 	}
