@@ -33,6 +33,10 @@ func checkBodyHeaders(ctx huma.Context, next func(huma.Context)) {
 	for name := range ctx.Operation().RequestBody.Content {
 		types = append(types, name)
 	}
+	if !ctx.Operation().RequestBody.Required && r.ContentLength == 0 && len(r.Header.Values("Content-Type")) == 0 {
+		next(ctx)
+		return
+	}
 	slices.Sort(types)
 	if !mediaTypeIs(r.Header.Values("Content-Type"), types) {
 		refuse(ctx, newProblem(problemMediaType, "want Content-Type: "+strings.Join(types, " or ")))

@@ -84,6 +84,17 @@ func TestTheClientMakesChangesAndDeletesSubscriptions(t *testing.T) {
 	if err != nil || resumed.State != "active" {
 		t.Errorf("resumed %+v, %v", resumed, err)
 	}
+	rotated, err := c.RotateSecret(ctx, made.ID, "", 0)
+	if err != nil || !strings.HasPrefix(rotated.Secret, "whsec_") || rotated.PreviousSecretEndsAt == nil {
+		t.Errorf("rotated %+v, %v", rotated, err)
+	}
+	_, err = c.RotateSecret(ctx, made.ID, "1h", 0)
+	wantProblem(t, err, client.Conflict)
+	_, err = c.RotateSecret(ctx, made.ID, "0s", rotated.Version-1)
+	wantProblem(t, err, client.PreconditionFailed)
+	if rotated, err = c.RotateSecret(ctx, made.ID, "0s", rotated.Version); err != nil || rotated.PreviousSecretEndsAt != nil {
+		t.Errorf("rotated %+v, %v", rotated, err)
+	}
 	// What was read can be sent back as it is, without what only answers have.
 	if _, err := c.CreateSubscription(ctx, client.NewSubscription{Spec: client.Spec{Name: "copy", Events: read.Events, Endpoint: read.Endpoint}, Start: 1}); err != nil {
 		t.Error(err)

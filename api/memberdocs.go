@@ -40,7 +40,7 @@ func memberDocs() map[string]memberDoc {
 		"Subscription.events":        {text: "1–100 patterns of event types: exact, or with * for one segment and ** for the rest. Notices (rowcall.…) only where named."},
 		"Subscription.filter":        {text: "Which of these events; not available in this version."},
 		"Subscription.transform":     {text: "What becomes of data; not available in this version."},
-		"Subscription.format":        {text: "Form of the body; this version has cloudevents.", standard: "cloudevents", enum: []any{"cloudevents", "cloudevents-binary", "raw"}},
+		"Subscription.format":        {text: "Form of the body. cloudevents: CloudEvents 1.0 in structured JSON; cloudevents-binary: data, with the attributes as ce- headers; raw: data and nothing else.", standard: "cloudevents", enum: []any{"cloudevents", "cloudevents-binary", "raw"}},
 		"Subscription.ordering":      {text: "key: events of one key wait for each other, also across retries; none: they do not.", standard: "key", enum: []any{"key", "none"}},
 		"Subscription.ordering_key":  {text: "null: the row's primary key; anything else is not available in this version."},
 		"Subscription.on_dead":       {text: "skip: a key goes on after a dead letter; block: it waits for a person.", standard: "skip", enum: []any{"skip", "block"}},
@@ -51,13 +51,28 @@ func memberDocs() map[string]memberDoc {
 		"Subscription.retry":         {text: "The schedule of an event that fails: exponential, with jitter."},
 		"Subscription.outage":        {text: "What happens while the endpoint is down."},
 		"Subscription.window":        {text: "The only times to deliver at, in UTC; not available in this version."},
-		"Subscription.signing":       {text: "v1: HMAC-SHA256, by Standard Webhooks; this version has that one."},
+		"Subscription.signing":       {text: "Signatures by Standard Webhooks. v1: HMAC-SHA256 with the secret; v1a: ed25519, verified with public_keys; or both."},
 
 		"Endpoint.url":     {text: "https, or http where the operator's configuration allows it. No user, no fragment, 2,048 bytes at most."},
 		"Endpoint.headers": {text: "Sent along: at most 20 and 8 KiB. They are shown to every key with scope read."},
 		"Endpoint.timeout": {text: "One deadline over connecting, sending and reading; 100ms–120s.", standard: "15s"},
-		"Endpoint.auth":    {text: "Not available in this version."},
-		"Endpoint.tls":     {text: "Not available in this version."},
+		"Endpoint.auth":    {text: "How rowcall identifies itself to the endpoint beyond the signature; null: not. Secrets are never in an answer, and stay where a patch does not name them."},
+		"Endpoint.tls":     {text: "A client certificate, a private authority, or both, in PEM; null: none, and whom the system trusts. The key is never in an answer, and stays where a patch does not name it."},
+
+		"Auth.type":          {text: "basic: username and password; bearer: token; oauth2: client credentials, a token fetched from token_url.", enum: []any{"basic", "bearer", "oauth2"}},
+		"Auth.username":      {text: "With basic: no colon."},
+		"Auth.password":      {text: "With basic."},
+		"Auth.token":         {text: "With bearer."},
+		"Auth.token_url":     {text: "With oauth2: where tokens come from. The guard on addresses holds there too."},
+		"Auth.client_id":     {text: "With oauth2."},
+		"Auth.client_secret": {text: "With oauth2."},
+		"Auth.scopes":        {text: "With oauth2: what is asked for; at most 50."},
+
+		"TLS.client_certificate": {text: "The certificate, and its chain; shown to the endpoint and to token_url."},
+		"TLS.client_key":         {text: "The certificate's key."},
+		"TLS.ca":                 {text: "Certificates of the only authorities that the endpoint's certificate may come from."},
+
+		"Rotation.overlap": {text: "For how long the secret before goes on signing beside the new one; 0s–30d.", standard: "24h"},
 
 		"RateLimit.per_second": {text: "Requests a second.", min: 0.001, max: 100_000},
 

@@ -55,8 +55,9 @@ func handle[I, O any](a *API, op huma.Operation, scope Scope, fn func(context.Co
 	op.Security = []map[string][]string{{securityName: {string(scope)}}}
 	op.Extensions = map[string]any{"x-scope": string(scope)}
 	var described map[string]*huma.MediaType
+	var required bool
 	if op.RequestBody != nil {
-		described = maps.Clone(op.RequestBody.Content)
+		described, required = maps.Clone(op.RequestBody.Content), op.RequestBody.Required
 	}
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		asked, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -68,8 +69,9 @@ func handle[I, O any](a *API, op huma.Operation, scope Scope, fn func(context.Co
 		return out, nil
 	})
 	if op.RequestBody != nil {
-		// The framework describes a raw body as bytes; say again what is in it.
-		op.RequestBody.Content = described
+		// The framework describes a raw body as bytes, and as one that must be
+		// there; say again what is in it.
+		op.RequestBody.Content, op.RequestBody.Required = described, required
 	}
 }
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -17,7 +18,9 @@ type subscription struct {
 	Endpoint    endpoint            `json:"endpoint"` // in place of the spec's: it has no secrets
 	State       subscriptions.State `json:"state" enum:"active,paused,disabled" doc:"active: events are delivered; paused: a person holds it; disabled: rowcall holds it until a person resumes it. Held events are kept."`
 	StateReason string              `json:"state_reason" doc:"Why it is held; empty when active."`
-	Secret      string              `json:"secret,omitempty" doc:"The signing secret: in the answer to create, and never again."`
+	Secret      string              `json:"secret,omitempty" doc:"The newest signing secret: in the answer to create and to rotate, and never again."`
+	PublicKeys  []string            `json:"public_keys" doc:"Where signing names v1a, the ed25519 public keys that verify its signatures, newest first; two while a rotated secret is still active."`
+	PreviousEnd *time.Time          `json:"previous_secret_ends_at" doc:"While a rotated secret is still active, when it ends; else null."`
 	CreatedAt   time.Time           `json:"created_at"`
 	UpdatedAt   time.Time           `json:"updated_at"`
 	Version     int64               `json:"version" doc:"Grows with every edit; it is also the ETag."`
@@ -65,6 +68,16 @@ func showSubscription(s subscriptions.Subscription) subscription {
 	}
 	if out.Labels == nil {
 		out.Labels = map[string]string{}
+	}
+	s.EndSecrets(time.Now())
+	out.PreviousEnd = optionalTime(s.PreviousEnds)
+	out.PublicKeys = []string{}
+	if slices.Contains(s.Signing, subscriptions.SignEd25519) {
+		for _, secret := range s.Secrets {
+			if key, err := subscriptions.PublicKey(secret); err == nil { // else nothing signs with it
+				out.PublicKeys = append(out.PublicKeys, key)
+			}
+		}
 	}
 	return out
 }

@@ -97,6 +97,16 @@ func (a *API) registerSubscriptions() {
 		OperationID: "resume-subscription", Method: http.MethodPost, Path: one + "/resume", Tags: tags,
 		Summary: "Deliver a subscription's events again",
 	}, ScopeDeliver, a.setState(subscriptions.Active))
+	rotation := a.body(typeOf[rotationInput](), "", nil, "application/json")
+	rotation.Required = false
+	handle(a, huma.Operation{
+		OperationID: "rotate-secret", Method: http.MethodPost, Path: one + "/secret/rotate", Tags: tags,
+		Summary: "Make a new signing secret",
+		Description: "The answer holds it; it is not shown again. Deliveries are signed with it from now on, and for the time of " +
+			"the overlap with the one before as well, newest first. While two are active, only a rotation with overlap \"0s\", " +
+			"which ends both, is accepted.",
+		RequestBody: rotation,
+	}, ScopeWrite, a.rotateSecret)
 }
 
 func (a *API) listSubscriptions(ctx context.Context, in *subscriptionsInput) (*subscriptionsOutput, error) {

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/subscriptions"
 )
 
 // Bounds of what is read and kept of a response's body.
@@ -32,6 +33,7 @@ var errTooLarge = errors.New("read response: the body is larger than 64 KiB")
 type Sender struct {
 	rt        http.RoundTripper
 	userAgent []string
+	tokens    tokens
 }
 
 // NewSender sends through rt with the header User-Agent: rowcall/<version>.
@@ -39,6 +41,9 @@ type Sender struct {
 // Headers and bodies of requests are used again: rt must not keep a request, or
 // its Header, beyond the end of the response. (They are only where rt says by
 // httptrace's WroteRequest that it has done with them, as *http.Transport does.)
+//
+// A target with TLS settings of its own can be sent to only where rt is a
+// *Transport.
 func NewSender(rt http.RoundTripper, version string) *Sender {
 	return &Sender{rt: rt, userAgent: []string{"rowcall/" + version}}
 }
@@ -56,7 +61,8 @@ type Reply struct {
 
 // Try makes one attempt (attempt 1 is the first): the payload is assembled,
 // signed and POSTed, and the response read to 64 KiB, all within the target's
-// timeout. It never retries and follows nothing.
+// timeout. It never retries and follows nothing. Where the endpoint asks for an
+// OAuth 2.0 token, fetching one is part of the attempt.
 //
 // A 2xx counts only if its body comes to an end within these bounds; of any
 // other status the head says all there is to say, and its body is read for
@@ -65,8 +71,27 @@ func (s *Sender) Try(ctx context.Context, t *Target, e *store.Event, attempt int
 	at := time.Now()
 	ctx, cancel := context.WithDeadline(ctx, at.Add(t.timeout))
 	defer cancel()
+	rt := s.rt
+	if t.tls != nil {
+		own, release, err := s.lease(t.tls)
+		if err != nil {
+			return Reply{Err: err, At: at, Duration: time.Since(at)}
+		}
+		defer release()
+		rt = own
+	}
+	var token string
+	if t.oauth != nil {
+		var err error
+		if token, err = s.tokens.get(ctx, s, t.oauth); err != nil {
+			return Reply{Err: err, RetryAfter: tokenRetryAfter(err), At: at, Duration: time.Since(at)}
+		}
+	}
 	env := t.envelope()
-	body := env.fill(s, e, at, attempt)
+	body := env.fill(s, t, e, at, attempt)
+	if token != "" {
+		env.header["Authorization"] = []string{"Bearer " + token}
+	}
 	env.reader.Reset(body)
 	env.wrote.Store(false)
 	ctx = httptrace.WithClientTrace(ctx, &env.trace)
@@ -81,9 +106,12 @@ func (s *Sender) Try(ctx context.Context, t *Target, e *store.Event, attempt int
 		Body:          env.body,
 		ContentLength: int64(len(body)),
 	}).WithContext(ctx)
+	if len(body) == 0 {
+		req.Body = http.NoBody // so that it is known to be empty
+	}
 
 	reply := Reply{At: at}
-	resp, err := s.rt.RoundTrip(req)
+	resp, err := rt.RoundTrip(req)
 	if err != nil {
 		reply.Err = err
 	} else {
@@ -92,6 +120,9 @@ func (s *Sender) Try(ctx context.Context, t *Target, e *store.Event, attempt int
 		// transport then still holds.
 		if reply.Err == nil && env.wrote.Load() && cap(env.content) <= maxPooled {
 			t.envelopes.Put(env)
+		}
+		if t.oauth != nil && reply.Status == http.StatusUnauthorized {
+			s.tokens.refused(t.oauth, token)
 		}
 	}
 	reply.Duration = time.Since(at)
@@ -204,7 +235,7 @@ func (t *Target) envelope() *envelope {
 	}
 	values := make([]string, 4)
 	env := &envelope{
-		header:    make(http.Header, len(t.header)+5),
+		header:    make(http.Header, len(t.header)+6),
 		id:        values[0:1:1],
 		timestamp: values[1:2:2],
 		signature: values[2:3:3],
@@ -224,7 +255,7 @@ func (t *Target) envelope() *envelope {
 }
 
 // fill makes the header and the body of one try.
-func (env *envelope) fill(s *Sender, e *store.Event, at time.Time, attempt int) []byte {
+func (env *envelope) fill(s *Sender, t *Target, e *store.Event, at time.Time, attempt int) []byte {
 	env.header["User-Agent"] = s.userAgent
 	content := appendWebhookID(env.content[:0], e)
 	idEnd := len(content)
@@ -233,12 +264,17 @@ func (env *envelope) fill(s *Sender, e *store.Event, at time.Time, attempt int) 
 	timeEnd := len(content)
 	content = append(content, '.')
 	bodyStart := len(content)
-	content = AppendCloudEvent(content, e)
+	if t.format == subscriptions.CloudEvents {
+		content = AppendCloudEvent(content, e)
+	} else {
+		content = append(content, e.Data...)
+		env.describe(t.format, e)
+	}
 	env.content = content
 
 	// One string for all values: they live and die together.
 	env.text = append(env.text[:0], content[:timeEnd]...)
-	env.text = env.signer.appendTo(env.text, content)
+	env.text = env.signer.appendTo(env.text, content, t.signing(at))
 	values := string(env.text)
 	env.id[0] = values[:idEnd]
 	env.timestamp[0] = values[idEnd+1 : timeEnd]

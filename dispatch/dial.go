@@ -22,24 +22,45 @@ const (
 	handshakeTimeout = 10 * time.Second
 )
 
+// Transport is the way to endpoints: a guarded *http.Transport, and others
+// beside it for endpoints with TLS settings of their own.
+type Transport struct {
+	*http.Transport
+	guard *Guard
+	own   ownTransports
+}
+
 // Transport returns a transport for deliveries: no proxy, no redirects (the
 // caller uses RoundTrip), no transparent decompression, HTTP/1.1 and HTTP/2,
 // connections kept per endpoint.
 //
 // Its TLSClientConfig may be changed before first use (a private CA).
-func (g *Guard) Transport() *http.Transport {
+func (g *Guard) Transport() *Transport {
+	t := g.transport(&tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ClientSessionCache: tls.NewLRUClientSessionCache(1024),
+	})
+	t.MaxIdleConns, t.MaxIdleConnsPerHost = 2048, 1024
+	return &Transport{Transport: t, guard: g}
+}
+
+// CloseIdleConnections closes what is idle, also of endpoints with TLS settings
+// of their own.
+func (t *Transport) CloseIdleConnections() {
+	t.Transport.CloseIdleConnections()
+	t.own.closeIdle()
+}
+
+// transport is a guarded transport with the TLS settings, which are its own
+// from now on.
+func (g *Guard) transport(config *tls.Config) *http.Transport {
 	t := &http.Transport{
 		DisableCompression:     true,
 		ForceAttemptHTTP2:      true,
-		MaxIdleConns:           2048,
-		MaxIdleConnsPerHost:    1024,
 		WriteBufferSize:        16 << 10,         // header and body of a usual event in one write
 		IdleConnTimeout:        60 * time.Second, // an address that moved is found within this
 		MaxResponseHeaderBytes: 32 << 10,
-		TLSClientConfig: &tls.Config{
-			MinVersion:         tls.VersionTLS12,
-			ClientSessionCache: tls.NewLRUClientSessionCache(1024),
-		},
+		TLSClientConfig:        config,
 		HTTP2: &http.HTTP2Config{
 			SendPingTimeout: 15 * time.Second, // finds connections that died silently
 			PingTimeout:     10 * time.Second,

@@ -110,6 +110,12 @@ func judgeStatus(status int) Verdict {
 // that no endpoint is blamed for it, and protocol for what is left.
 func judgeError(err error) Verdict {
 	endpoint := func(reason Reason) Verdict { return Verdict{Failed, reason, FaultEndpoint} }
+	if token, ok := errors.AsType[*tokenError](err); ok {
+		if token.err != nil {
+			return judgeError(token.err)
+		}
+		return endpoint(ReasonUnauthorized)
+	}
 	if _, ok := errors.AsType[*BlockedError](err); ok {
 		return Verdict{BlockedTarget, ReasonBlocked, FaultEndpoint}
 	}

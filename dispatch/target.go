@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -24,8 +25,12 @@ type Target struct {
 	url       *url.URL
 	timeout   time.Duration
 	header    http.Header // what all attempts share; never written after NewTarget
-	keys      [][]byte
-	envelopes sync.Pool // *envelope
+	format    subscriptions.Format
+	keys      []signingKey // newest first
+	ends      time.Time    // when the keys after the first stop signing; zero: never
+	oauth     *oauthClient // nil: no token is fetched
+	tls       *clientTLS   // nil: the common transport
+	envelopes sync.Pool    // *envelope
 }
 
 // NewTarget prepares a subscription's endpoint. Its error says what cannot be
@@ -36,23 +41,20 @@ func NewTarget(sub *subscriptions.Subscription) (*Target, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare endpoint: %w", err)
 	}
-	if sub.Endpoint.Auth != nil || sub.Endpoint.TLS != nil {
-		return nil, errors.New("prepare endpoint: endpoint.auth and endpoint.tls are not supported")
+	format := cmp.Or(sub.Format, subscriptions.CloudEvents)
+	if format != subscriptions.CloudEvents && format != subscriptions.CloudEventsBinary && format != subscriptions.Raw {
+		return nil, fmt.Errorf("prepare endpoint: format %q is not supported", format)
 	}
-	if sub.Format != "" && sub.Format != subscriptions.CloudEvents {
-		return nil, fmt.Errorf("prepare endpoint: format %q is not supported", sub.Format)
+	schemes := sub.Signing
+	if len(schemes) == 0 {
+		schemes = []string{subscriptions.SignHMAC}
 	}
-	for _, version := range sub.Signing {
-		if version != "v1" {
-			return nil, fmt.Errorf("prepare endpoint: signing %q is not supported", version)
-		}
-	}
-	t := &Target{url: u, timeout: sub.Endpoint.Timeout.D()}
+	t := &Target{url: u, timeout: sub.Endpoint.Timeout.D(), format: format, ends: sub.PreviousEnds}
 	if t.timeout <= 0 {
 		t.timeout = defaultTimeout
 	}
 	for _, secret := range sub.Secrets {
-		key, err := decodeSecret(secret.Reveal())
+		key, err := newSigningKey(secret.Reveal(), schemes)
 		if err != nil {
 			return nil, fmt.Errorf("prepare endpoint: %w", err)
 		}
@@ -61,14 +63,34 @@ func NewTarget(sub *subscriptions.Subscription) (*Target, error) {
 	if len(t.keys) == 0 {
 		return nil, errors.New("prepare endpoint: the subscription has no signing secret")
 	}
-	t.header = http.Header{
-		"Content-Type":         {"application/cloudevents+json"},
-		"Rowcall-Subscription": {string(sub.ID)},
+	t.header = http.Header{"Rowcall-Subscription": {string(sub.ID)}}
+	switch format {
+	case subscriptions.CloudEvents:
+		t.header["Content-Type"] = []string{"application/cloudevents+json"}
+	case subscriptions.CloudEventsBinary:
+		t.header["Ce-Specversion"] = []string{"1.0"}
+	}
+	if t.tls, err = newClientTLS(sub.Endpoint.TLS); err != nil {
+		return nil, fmt.Errorf("prepare endpoint: %w", err)
+	}
+	if err := t.authenticate(sub.Endpoint.Auth); err != nil {
+		return nil, fmt.Errorf("prepare endpoint: %w", err)
 	}
 	if err := addCustom(t.header, sub.Endpoint.Headers); err != nil {
 		return nil, fmt.Errorf("prepare endpoint: %w", err)
 	}
+	if t.oauth != nil && t.header["Authorization"] != nil {
+		return nil, errors.New("prepare endpoint: endpoint.headers has an Authorization beside endpoint.auth")
+	}
 	return t, nil
+}
+
+// signing is how many of the keys sign at a time.
+func (t *Target) signing(at time.Time) int {
+	if t.ends.IsZero() || at.Before(t.ends) {
+		return len(t.keys)
+	}
+	return 1
 }
 
 // Bounds of custom headers.

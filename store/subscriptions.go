@@ -24,8 +24,8 @@ type Start struct {
 }
 
 const insertSubscriptionSQL = `
-INSERT INTO rowcall.subscriptions (id, name, state, state_reason, spec, secrets)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO rowcall.subscriptions (id, name, state, state_reason, spec, secrets, endpoint_secrets, previous_ends)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 RETURNING version, created_at, updated_at`
 
 const insertCursorSQL = `
@@ -51,7 +51,8 @@ func (s *Store) CreateSubscription(ctx context.Context, sub *subscriptions.Subsc
 		}
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, insertSubscriptionSQL, sub.ID, row.name, row.state, row.reason, row.spec, row.secrets).
+		err := tx.QueryRow(ctx, insertSubscriptionSQL, sub.ID, row.name, row.state, row.reason, row.spec, row.secrets,
+			row.endpointSecrets, row.previousEnds).
 			Scan(&row.version, &row.createdAt, &row.updatedAt)
 		if err != nil {
 			return err
@@ -107,8 +108,9 @@ func (s *Store) offsetAt(ctx context.Context, micros int64) (Offset, error) {
 // what could not be opened must not be wiped by an edit of something else.
 const updateSubscriptionSQL = `
 UPDATE rowcall.subscriptions
-SET name = $3, state = $4, state_reason = $5, spec = $6, secrets = coalesce($7, secrets),
-    version = version + 1, updated_at = now()
+SET name = $3, state = $4, state_reason = $5, spec = $6,
+    previous_ends = CASE WHEN $7::bytea IS NULL THEN previous_ends ELSE $9 END, secrets = coalesce($7, secrets),
+    endpoint_secrets = coalesce($8, endpoint_secrets), version = version + 1, updated_at = now()
 WHERE id = $1 AND version = $2 AND deleted_at IS NULL
 RETURNING version, updated_at`
 
@@ -117,8 +119,9 @@ SELECT EXISTS (SELECT FROM rowcall.subscriptions WHERE id = $1 AND deleted_at IS
 
 // UpdateSubscription saves spec, state, state reason and secrets where the
 // version is still version; ErrConflict where it is not, or where the name is
-// taken. Secrets that are stored stay where sub has none. It sets the new
-// Version and UpdatedAt on sub.
+// taken. Signing secrets that are stored stay where sub has none; so do those of
+// endpoint.auth and endpoint.tls where sub lacks one that these call for, which
+// is when they could not be read. It sets the new Version and UpdatedAt on sub.
 func (s *Store) UpdateSubscription(ctx context.Context, sub *subscriptions.Subscription, version int64) error {
 	row, err := s.subscriptionRow(sub)
 	if err != nil {
@@ -127,8 +130,12 @@ func (s *Store) UpdateSubscription(ctx context.Context, sub *subscriptions.Subsc
 	if len(sub.Secrets) == 0 {
 		row.secrets = nil
 	}
+	if lacksSecret(&sub.Endpoint) {
+		row.endpointSecrets = nil
+	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, updateSubscriptionSQL, sub.ID, version, row.name, row.state, row.reason, row.spec, row.secrets).
+		err := tx.QueryRow(ctx, updateSubscriptionSQL, sub.ID, version, row.name, row.state, row.reason, row.spec, row.secrets,
+			row.endpointSecrets, row.previousEnds).
 			Scan(&row.version, &row.updatedAt)
 		if errors.Is(err, pgx.ErrNoRows) {
 			var exists bool
@@ -155,7 +162,7 @@ func (s *Store) UpdateSubscription(ctx context.Context, sub *subscriptions.Subsc
 // The row stays, for what refers to it; its secrets do not.
 const deleteSubscriptionSQL = `
 UPDATE rowcall.subscriptions
-SET deleted_at = now(), updated_at = now(), version = version + 1, secrets = ''
+SET deleted_at = now(), updated_at = now(), version = version + 1, secrets = '', endpoint_secrets = '', previous_ends = NULL
 WHERE id = $1 AND deleted_at IS NULL`
 
 const deleteCursorsSQL = `DELETE FROM rowcall.cursors WHERE subscription = $1`
@@ -183,7 +190,8 @@ func (s *Store) DeleteSubscription(ctx context.Context, id subscriptions.ID) err
 }
 
 // subscriptionColumns are what scanSubscription reads, of rowcall.subscriptions s.
-const subscriptionColumns = `s.id, s.version, s.state, s.state_reason, s.created_at, s.updated_at, s.spec, s.secrets`
+const subscriptionColumns = `s.id, s.version, s.state, s.state_reason, s.created_at, s.updated_at, s.spec, s.secrets,
+  s.endpoint_secrets, s.previous_ends`
 
 const subscriptionSQL = `SELECT ` + subscriptionColumns + `
 FROM rowcall.subscriptions s WHERE s.id = $1 AND s.deleted_at IS NULL`
@@ -236,6 +244,8 @@ type subscriptionRow struct {
 	reason               string
 	spec                 []byte
 	secrets              []byte // sealed
+	endpointSecrets      []byte // sealed; empty: there are none
+	previousEnds         *time.Time
 	version              int64
 	createdAt, updatedAt time.Time
 }
@@ -245,12 +255,14 @@ func (s *Store) subscriptionRow(sub *subscriptions.Subscription) (subscriptionRo
 	if row.state == "" {
 		row.state = subscriptions.Active
 	}
-	if auth, tls := sub.Endpoint.Auth, sub.Endpoint.TLS; auth != nil && !(auth.Password.IsZero() && auth.Token.IsZero() &&
-		auth.ClientSecret.IsZero()) || tls != nil && !tls.ClientKey.IsZero() {
-		// Their JSON form is "[redacted]": saved so, they would be lost unseen.
-		return row, errors.New("secrets in endpoint.auth and endpoint.tls cannot be stored")
+	var err error
+	if row.endpointSecrets, err = s.sealEndpoint(sub.ID, &sub.Endpoint); err != nil {
+		return row, err
 	}
-	spec, err := json.Marshal(sub.Spec)
+	// Sealed above, and not to be seen here: the JSON form of one is "[redacted]".
+	bare := sub.Spec
+	bare.Endpoint = withoutSecrets(sub.Endpoint)
+	spec, err := json.Marshal(bare)
 	if err != nil {
 		return row, fmt.Errorf("encode spec: %w", err)
 	}
@@ -264,6 +276,9 @@ func (s *Store) subscriptionRow(sub *subscriptions.Subscription) (subscriptionRo
 		return row, errors.New("encode secrets") // the cause might quote them
 	}
 	row.secrets = s.config.Cipher.Seal(plain, secretsPlace(sub.ID))
+	if !sub.PreviousEnds.IsZero() {
+		row.previousEnds = &sub.PreviousEnds
+	}
 	return row, nil
 }
 
@@ -272,9 +287,10 @@ func (s *Store) subscriptionRow(sub *subscriptions.Subscription) (subscriptionRo
 // back disabled, with the reason and without secrets.
 func (s *Store) scanSubscription(row pgx.Row, more ...any) (subscriptions.Subscription, error) {
 	var sub subscriptions.Subscription
-	var spec, sealed []byte
+	var spec, sealed, sealedEndpoint []byte
+	var previousEnds *time.Time
 	err := row.Scan(append([]any{&sub.ID, &sub.Version, &sub.State, &sub.StateReason, &sub.CreatedAt, &sub.UpdatedAt,
-		&spec, &sealed}, more...)...)
+		&spec, &sealed, &sealedEndpoint, &previousEnds}, more...)...)
 	if err != nil {
 		return sub, err
 	}
@@ -285,6 +301,14 @@ func (s *Store) scanSubscription(row pgx.Row, more ...any) (subscriptions.Subscr
 	if sub.Secrets, err = s.openSecrets(sub.ID, sealed); err != nil {
 		s.log.Error().Err(err).Str("subscription", string(sub.ID)).Msg("secrets of subscription cannot be read")
 		sub.State, sub.StateReason = subscriptions.Disabled, "its stored secrets cannot be read: rotate the secret"
+	}
+	if previousEnds != nil {
+		sub.PreviousEnds = previousEnds.UTC()
+		sub.EndSecrets(time.Now())
+	}
+	if err := s.openEndpoint(sub.ID, sealedEndpoint, &sub.Endpoint); err != nil {
+		s.log.Error().Err(err).Str("subscription", string(sub.ID)).Msg("secrets of endpoint cannot be read")
+		sub.State, sub.StateReason = subscriptions.Disabled, "the stored secrets of endpoint.auth and endpoint.tls cannot be read: give them again"
 	}
 	return sub, nil
 }

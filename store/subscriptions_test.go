@@ -251,26 +251,6 @@ func TestSecretsThatAreNotGivenStay(t *testing.T) {
 	diff(t, "secrets", want, got.Secrets)
 }
 
-func TestSecretsOfTheEndpointAreRefusedRatherThanLost(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	s, _ := w.instance("a")
-	sub := subscribe(t, s, "x", store.Start{})
-	secret := subscriptions.NewSecret("hunter2")
-	for name, set := range map[string]func(*subscriptions.Endpoint){
-		"password":      func(e *subscriptions.Endpoint) { e.Auth = &subscriptions.Auth{Password: secret} },
-		"token":         func(e *subscriptions.Endpoint) { e.Auth = &subscriptions.Auth{Token: secret} },
-		"client secret": func(e *subscriptions.Endpoint) { e.Auth = &subscriptions.Auth{ClientSecret: secret} },
-		"client key":    func(e *subscriptions.Endpoint) { e.TLS = &subscriptions.TLS{ClientKey: secret} },
-	} {
-		changed := *sub
-		set(&changed.Endpoint)
-		if err := s.UpdateSubscription(t.Context(), &changed, 1); err == nil || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: error %v", name, err)
-		}
-	}
-}
-
 func TestSubscriptionsAreListedByIDAndFiltered(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

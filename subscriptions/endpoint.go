@@ -28,6 +28,11 @@ func (e *FieldErrors) checkEndpoint(p *Endpoint) {
 	checkRange(e, "endpoint.timeout", p.Timeout, Duration(100*time.Millisecond), Duration(120*time.Second))
 	if p.Auth != nil {
 		e.checkAuth(p.Auth)
+		for name := range p.Headers {
+			if strings.EqualFold(name, "Authorization") {
+				e.add(memberPath("endpoint.headers", name), "must not be given beside endpoint.auth, which sets it")
+			}
+		}
 	}
 	if p.TLS != nil {
 		e.checkTLS(p.TLS)

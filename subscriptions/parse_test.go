@@ -211,7 +211,7 @@ func TestFaultsComeInDocumentOrderAndNeverEchoSecrets(t *testing.T) {
 		"filter":"` + canary + `","name":"` + canary + `\n"}`))
 	want := []string{
 		"name", "events[1]", "events[2]", "events[3]", "events[10]", "filter", "endpoint.url", "endpoint.headers.X-A",
-		"endpoint.headers.X-B", "endpoint.auth", "endpoint.auth.password", "endpoint.auth.token", "signing", "signing[0]",
+		"endpoint.headers.X-B", "endpoint.auth.password", "endpoint.auth.token", "signing[0]",
 	}
 	got := fields(t, err)
 	if diff := cmp.Diff(want, got[:len(got)-1]); diff != "" {
@@ -265,6 +265,7 @@ func FuzzParseSpec(f *testing.F) {
 	for _, document := range []string{
 		`{}`, "{" + required + "}", with(`"window":{"cron":"TZ=0","for":"4h"}`), with(`"labels":{"a":null}`),
 		with(`"outage":{"probe":"0 0 30 2 *"}`), with(`"endpoint":{"tls":{"ca":"-----BEGIN"}}`), `[[[[`, `{"a":{"a":1,"a":2}}`,
+		with(`"endpoint":{"url":"https://a.example","auth":{"type":"basic","username":"u","password":"p"}}`), with(`"format":"raw","signing":["v1a"]`),
 	} {
 		f.Add([]byte(document))
 	}
@@ -284,6 +285,9 @@ func FuzzParseSpec(f *testing.F) {
 		b, err := json.Marshal(spec)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if spec.Endpoint.Auth != nil || spec.Endpoint.TLS != nil {
+			return // their secrets are not in the JSON form
 		}
 		if diff := cmp.Diff(spec, mustParse(t, string(b))); diff != "" {
 			t.Errorf("reads back as another Spec: %s", diff)

@@ -48,6 +48,9 @@ type Subscription struct {
 	UpdatedAt   time.Time
 	Spec
 	Secrets []Secret // signing secrets, newest first; every one of them signs
+
+	// PreviousEnds is when the secrets after the first stop signing; zero: never.
+	PreviousEnds time.Time
 }
 
 // Spec is the part of a subscription that people write. Its JSON form is the

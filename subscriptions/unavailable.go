@@ -1,7 +1,5 @@
 package subscriptions
 
-import "slices"
-
 const leaveOut = "leave it out"
 
 // unavailable are the members whose form is settled but whose behaviour this
@@ -14,9 +12,6 @@ var unavailable = []struct {
 }{
 	{"filter", leaveOut, func(s *Spec) bool { return s.Filter != nil }},
 	{"transform", leaveOut, func(s *Spec) bool { return s.Transform != nil }},
-	{"endpoint.auth", leaveOut, func(s *Spec) bool { return s.Endpoint.Auth != nil }},
-	{"endpoint.tls", leaveOut, func(s *Spec) bool { return s.Endpoint.TLS != nil }},
-	{"format", `use "cloudevents"`, func(s *Spec) bool { return s.Format != CloudEvents }},
 	{"ordering_key", leaveOut, func(s *Spec) bool { return s.OrderingKey != nil }},
 	{"compact", "use false", func(s *Spec) bool { return s.Compact }},
 	{"rate_limit", leaveOut, func(s *Spec) bool { return s.RateLimit != nil }},
@@ -25,5 +20,4 @@ var unavailable = []struct {
 	{"outage.probe", leaveOut, func(s *Spec) bool { return s.Outage.Probe != defaults().Outage.Probe }},
 	{"outage.hold_limit", leaveOut, func(s *Spec) bool { return s.Outage.HoldLimit != defaults().Outage.HoldLimit }},
 	{"window", leaveOut, func(s *Spec) bool { return s.Window != nil }},
-	{"signing", `use ["v1"]`, func(s *Spec) bool { return !slices.Equal(s.Signing, []string{SignHMAC}) }},
 }

@@ -112,10 +112,14 @@ type Subscription struct {
 	Spec
 	State       string    `json:"state"` // active, paused, disabled
 	StateReason string    `json:"state_reason"`
-	Secret      string    `json:"secret,omitempty"` // in the answer to create only
+	Secret      string    `json:"secret,omitempty"` // in the answers to create and rotate only
+	PublicKeys  []string  `json:"public_keys"`      // with signing v1a: "whpk_" and base64, newest first
 	CreatedAt   time.Time `json:"created_at"`
 	UpdatedAt   time.Time `json:"updated_at"`
 	Version     int64     `json:"version"`
+
+	// PreviousSecretEndsAt is when a rotated secret ends that is still active.
+	PreviousSecretEndsAt *time.Time `json:"previous_secret_ends_at"`
 }
 
 // SubscriptionQuery selects subscriptions.
@@ -168,4 +172,18 @@ func (c *Client) PauseSubscription(ctx context.Context, id string) (sub Subscrip
 // ResumeSubscription delivers its events again.
 func (c *Client) ResumeSubscription(ctx context.Context, id string) (sub Subscription, err error) {
 	return sub, c.post(ctx, &sub, nil, "v1", "subscriptions", id, "resume")
+}
+
+// RotateSecret makes a new signing secret, which the answer holds and which is
+// not shown again. The one before goes on signing for the overlap, a text such as
+// "24h" (which is also what "" means); "0s" ends it at once. It is refused with
+// Conflict while two are active, unless the overlap is "0s". By version as in
+// PatchSubscription.
+func (c *Client) RotateSecret(ctx context.Context, id, overlap string, version int64) (sub Subscription, err error) {
+	in := call{method: http.MethodPost, path: []string{"v1", "subscriptions", id, "secret", "rotate"}, ifMatch: version}
+	if overlap != "" {
+		in.media, in.body = "application/json", map[string]string{"overlap": overlap}
+	}
+	_, _, err = c.do(ctx, in, &sub)
+	return sub, err
 }

@@ -18,6 +18,8 @@ type subscriptionsCmd struct {
 	Delete deleteSubscriptionCmd `cmd:"" help:"End one: what it is owed goes with it."`
 	Pause  pauseSubscriptionCmd  `cmd:"" help:"Hold its events until it is resumed."`
 	Resume resumeSubscriptionCmd `cmd:"" help:"Deliver its events again."`
+
+	RotateSecret rotateSecretCmd `cmd:"" name:"rotate-secret" help:"Make a new signing secret; the answer holds it."`
 }
 
 // oneSubscription names a subscription.
@@ -69,6 +71,12 @@ func (f *clientFlags) printSubscription(p *program, sub client.Subscription) err
 	}
 	if sub.Secret != "" {
 		pairs = append(pairs, [2]string{"secret", sub.Secret + "  (shown once: keep it)"})
+	}
+	if sub.PreviousSecretEndsAt != nil {
+		pairs = append(pairs, [2]string{"secret before", "signs too, until " + moment(*sub.PreviousSecretEndsAt)})
+	}
+	for _, key := range sub.PublicKeys {
+		pairs = append(pairs, [2]string{"public key", key})
 	}
 	return fields(p.stdout, pairs...)
 }
@@ -299,6 +307,37 @@ func (resumeSubscriptionCmd) Help() string { return clientHelp }
 // Run delivers a subscription's events again.
 func (c *resumeSubscriptionCmd) Run(ctx context.Context, p *program) error {
 	return c.change(ctx, p, (*client.Client).ResumeSubscription)
+}
+
+type rotateSecretCmd struct {
+	oneSubscription
+	Overlap   string `placeholder:"DURATION" help:"How long the secret before goes on signing beside the new one, 0s to 30d; default 24h."`
+	IfVersion int64  `placeholder:"N" help:"Only if this is still its version."`
+}
+
+// Help is shown below the summary.
+func (rotateSecretCmd) Help() string {
+	return clientHelp + `
+
+Receivers take the new secret within the overlap. While two are active, only --overlap 0s, which ends both, is accepted.
+
+Examples:
+  rowcall subscriptions rotate-secret paid
+  rowcall subscriptions rotate-secret paid --overlap 7d
+  rowcall subscriptions rotate-secret paid --overlap 0s   # the secret has leaked`
+}
+
+// Run makes a new secret and shows it.
+func (c *rotateSecretCmd) Run(ctx context.Context, p *program) error {
+	api, id, err := c.find(ctx, p)
+	if err != nil {
+		return err
+	}
+	sub, err := api.RotateSecret(ctx, id, c.Overlap, c.IfVersion)
+	if err != nil {
+		return answered(err)
+	}
+	return c.printSubscription(p, sub)
 }
 
 // change asks for a change of state and shows what came of it.
