@@ -19,6 +19,7 @@ type Lane struct {
 	Ahead        []OffsetRange // settled above the cursor
 	Following    bool
 	HeldMS       int64
+	Health       EndpointHealth
 	Subscription subscriptions.Subscription
 }
 
@@ -173,7 +174,7 @@ func (s *Store) takeLanes(ctx context.Context, lease Lease) (claimed []int32, er
 }
 
 const lanesSQL = `
-SELECT ` + subscriptionColumns + `, c.lane, c.epoch, ` + effectiveCursor + `, c.ahead, c.following, c.held_ms
+SELECT ` + subscriptionColumns + `, c.lane, c.epoch, ` + effectiveCursor + `, c.ahead, c.following, c.held_ms, coalesce(c.health, '{}')
 FROM rowcall.cursors c
 JOIN rowcall.subscriptions s ON s.id = c.subscription
 LEFT JOIN rowcall.leases l ON l.instance = c.owner
@@ -189,7 +190,7 @@ func (s *Store) readLanes(ctx context.Context, lease Lease, ids []int32) ([]Lane
 		var l Lane
 		var ahead []int64
 		var err error
-		l.Subscription, err = s.scanSubscription(row, &l.ID, &l.Epoch, &l.Cursor, &ahead, &l.Following, &l.HeldMS)
+		l.Subscription, err = s.scanSubscription(row, &l.ID, &l.Epoch, &l.Cursor, &ahead, &l.Following, &l.HeldMS, &l.Health)
 		for i := 0; i+1 < len(ahead); i += 2 {
 			l.Ahead = append(l.Ahead, OffsetRange{From: Offset(ahead[i]), Past: Offset(ahead[i+1])})
 		}
