@@ -9,6 +9,7 @@ import (
 	"github.com/rowcall/rowcall/subscriptions"
 )
 
+// pump starts attempts while there are events whose turn it is, and slots.
 func (l *lane) pump() {
 	for l.mayStart() {
 		e := l.next()
@@ -24,6 +25,7 @@ func (l *lane) pump() {
 	}
 }
 
+// mayStart reports whether one more attempt may start now.
 func (l *lane) mayStart() bool {
 	if l.stopped || l.held || l.inFlight >= int(l.limit) || l.unsettled >= maxUnsettled || l.ready.len()+l.again.len() == 0 {
 		return false
@@ -36,6 +38,7 @@ func (l *lane) mayStart() bool {
 	return true
 }
 
+// next takes the entry to send from the ready ones; nil: there is none.
 func (l *lane) next() *entry {
 	for {
 		e := l.again.pop()
@@ -67,12 +70,15 @@ func (l *lane) putBack(e *entry) {
 	}
 }
 
+// launch marks e as being sent.
 func (l *lane) launch(e *entry) {
 	e.state = flying
 	e.started = time.Now()
 	l.inFlight++
 }
 
+// fly sends e, and then whatever else the lane has, until there is nothing left
+// to send or the slot is wanted elsewhere.
 func (l *lane) fly(e *entry) {
 	for e != nil {
 		ev, err := l.payload(e)
@@ -84,6 +90,7 @@ func (l *lane) fly(e *entry) {
 	}
 }
 
+// payload is the event to send: a row's is fetched.
 func (l *lane) payload(e *entry) (*store.Event, error) {
 	if e.event != nil {
 		return e.event, nil
@@ -91,6 +98,8 @@ func (l *lane) payload(e *entry) (*store.Event, error) {
 	return l.s.store.Event(l.s.flightCtx, e.offset)
 }
 
+// land records what became of an attempt and returns the entry that goes next
+// in its slot, or nil when the slot was given back.
 func (l *lane) land(e *entry, ev *store.Event, reply Reply, err error) *entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -119,6 +128,7 @@ func (l *lane) land(e *entry, ev *store.Event, reply Reply, err error) *entry {
 	return next
 }
 
+// mayStartInSlot is mayStart for an attempt that takes over a slot.
 func (l *lane) mayStartInSlot() bool {
 	l.inFlight--
 	may := l.mayStart()
@@ -126,6 +136,7 @@ func (l *lane) mayStartInSlot() bool {
 	return may
 }
 
+// giveBack gives the slot back.
 func (l *lane) giveBack() *entry {
 	l.inFlight--
 	if l.inFlight == 0 && l.stopped {
@@ -135,6 +146,7 @@ func (l *lane) giveBack() *entry {
 	return nil
 }
 
+// judge turns a reply into what it means for e.
 func (l *lane) judge(e *entry, ev *store.Event, reply Reply) {
 	if reply.Err != nil && l.s.flightCtx.Err() != nil {
 		l.postpone(e, 0) // cut off by our own stop: sent again by the next life
@@ -172,12 +184,14 @@ func (l *lane) judge(e *entry, ev *store.Event, reply Reply) {
 	}
 }
 
+// raise lets the lane send a little more at once while everything succeeds.
 func (l *lane) raise() {
 	if limit := float64(l.sub.MaxInFlight); l.limit < limit && l.inFlight >= int(l.limit) {
 		l.limit = min(limit, l.limit+1/l.limit)
 	}
 }
 
+// cut halves what is sent at once, at most once a second.
 func (l *lane) cut() {
 	if now := time.Now(); now.Sub(l.cutAt) > time.Second {
 		l.cutAt = now
@@ -185,6 +199,7 @@ func (l *lane) cut() {
 	}
 }
 
+// fail records a failed try: e sleeps, or dies when its budget is used up.
 func (l *lane) fail(e *entry, v Verdict, reply Reply, may bool) {
 	now := time.Now()
 	e.tries++
@@ -203,6 +218,8 @@ func (l *lane) fail(e *entry, v Verdict, reply Reply, may bool) {
 	l.die(e)
 }
 
+// die makes e a dead letter: the store keeps it, the lane forgets it, unless it
+// holds its key.
 func (l *lane) die(e *entry) {
 	e.due = time.Time{}
 	e.state = lying
@@ -219,6 +236,7 @@ func (l *lane) die(e *entry) {
 	}
 }
 
+// postpone puts an entry back whose try says nothing about it.
 func (l *lane) postpone(e *entry, wait time.Duration) {
 	if wait == 0 {
 		e.state = ready
@@ -229,6 +247,7 @@ func (l *lane) postpone(e *entry, wait time.Duration) {
 	l.sleep(e)
 }
 
+// record is the history of one attempt.
 func (l *lane) record(e *entry, reply Reply, v Verdict) store.Attempt {
 	a := store.Attempt{
 		At: reply.At, Lane: l.id, Offset: e.offset, Attempt: e.tries + 1, Duration: reply.Duration,

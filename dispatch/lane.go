@@ -230,20 +230,6 @@ func (l *lane) wake() {
 	l.pump()
 }
 
-// pump starts attempts while there are events whose turn it is, and slots.
-// mayStart reports whether one more attempt may start now.
-// next takes the entry to send from the ready ones; nil: there is none.
-// launch marks e as being sent.
-// fly sends e, and then whatever else the lane has, until there is nothing left
-// to send or the slot is wanted elsewhere.
-// payload is the event to send: a row's is fetched.
-// land records what became of an attempt and returns the entry that goes next
-// in its slot, or nil when the slot was given back.
-// mayStartInSlot is mayStart for an attempt that takes over a slot.
-// giveBack gives the slot back.
-// judge turns a reply into what it means for e.
-// raise lets the lane send a little more at once while everything succeeds.
-// cut halves what is sent at once, at most once a second.
 // end takes out an entry that needs nothing more.
 func (l *lane) end(e *entry) {
 	e.state = ended
@@ -264,10 +250,6 @@ func (l *lane) end(e *entry) {
 	l.trim()
 }
 
-// fail records a failed try: e sleeps, or dies when its budget is used up.
-// die makes e a dead letter: the store keeps it, the lane forgets it, unless it
-// holds its key.
-// postpone puts an entry back whose try says nothing about it.
 // toRow has e, and all that wait for it, held by rows: the cursor may pass them.
 func (l *lane) toRow(e *entry) {
 	if !e.dirty {
@@ -302,7 +284,6 @@ func (l *lane) trim() {
 	}
 }
 
-// record is the history of one attempt.
 // all goes through every entry that has not ended.
 func (l *lane) all() iter.Seq[*entry] {
 	return func(yield func(*entry) bool) {
