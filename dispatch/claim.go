@@ -52,10 +52,15 @@ func (s *session) claims(ctx context.Context) error {
 // claim makes the lanes what the rows say.
 func (s *session) claim(ctx context.Context) error {
 	have := make(map[store.LaneID]int64, len(s.lanes))
+	changed := false
 	for id, l := range s.lanes {
 		if l.isDone() {
 			delete(s.lanes, id) // its last settlement stands: claimed anew below
 			continue
+		}
+		if l.wantsReopen() {
+			s.retire(l)
+			changed = true
 		}
 		have[id] = l.sub.Version
 	}
@@ -63,11 +68,11 @@ func (s *session) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	changed := false
 	for _, c := range claimed {
 		if l := s.lanes[c.ID]; l != nil {
 			changed = true
-			s.retire(l) // comes back as a new lane once it has settled
+			l.probeNow() // whatever was changed may have mended it
+			s.retire(l)  // comes back as a new lane once it has settled
 			continue
 		}
 		l, err := s.open(ctx, c)
@@ -102,11 +107,16 @@ func (s *session) open(ctx context.Context, c store.Lane) (*lane, error) {
 		s.log.Error().Err(err).Str("subscription", string(c.Subscription.ID)).Msg("the endpoint cannot be used; the lane holds")
 	}
 	l.held = err != nil || c.Subscription.State != subscriptions.Active
+	l.heldSince = time.Now()
+	if l.probe, err = subscriptions.ParseProbe(c.Subscription.Outage.Probe); err != nil {
+		l.probe = subscriptions.Probe{Min: 5 * time.Second, Max: 15 * time.Minute} // of a row that an older version wrote
+	}
 	deliveries, err := s.store.LaneDeliveries(ctx, c.ID, c.Subscription.OnDead == subscriptions.Block)
 	if err != nil {
 		return nil, err
 	}
 	l.restore(deliveries)
+	l.revive()
 	return l, nil
 }
 
@@ -124,6 +134,22 @@ func (s *session) retire(l *lane) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mark()
+}
+
+// wantsReopen reports whether the lane is to go on without its window.
+func (l *lane) wantsReopen() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.reopen && !l.stopped
+}
+
+// probeNow makes the next probe due, where the endpoint is parked.
+func (l *lane) probeNow() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.health.State == Parked {
+		l.health.NextProbe, l.healthDirty = time.Now(), true
+	}
 }
 
 // drop lets go of a lane that another owner has taken, or that was deleted.
@@ -213,7 +239,7 @@ func (l *lane) retry(e *entry) {
 		l.unsleep(e)
 		fallthrough
 	case lying:
-		e.tries, e.due, e.firstFailed = 0, time.Time{}, time.Time{}
+		e.tries, e.charged, e.due, e.firstFailed = 0, 0, time.Time{}, time.Time{}
 		if e.waits > 0 {
 			e.state = waiting
 		} else {
@@ -246,7 +272,7 @@ func (l *lane) discard(e *entry) {
 // revisit takes up a dead letter again: before the unsent events of its key,
 // after those that are being sent.
 func (l *lane) revisit(e *entry) {
-	e.tries, e.due, e.firstFailed = 0, time.Time{}, time.Time{}
+	e.tries, e.charged, e.due, e.firstFailed = 0, 0, time.Time{}, time.Time{}
 	l.rows[e.offset] = e
 	waits := l.order.addFirst(e, l.all())
 	for _, n := range e.next {

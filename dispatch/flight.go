@@ -11,6 +11,10 @@ import (
 
 // pump starts attempts while there are events whose turn it is, and slots.
 func (l *lane) pump() {
+	if l.holds() {
+		l.pumpProbe()
+		return
+	}
 	for l.mayStart() {
 		e := l.next()
 		if e == nil {
@@ -27,7 +31,7 @@ func (l *lane) pump() {
 
 // mayStart reports whether one more attempt may start now.
 func (l *lane) mayStart() bool {
-	if l.stopped || l.held || l.inFlight >= int(l.limit) || l.unsettled >= maxUnsettled || l.ready.len()+l.again.len() == 0 {
+	if l.stopped || l.held || l.holds() || l.inFlight >= l.concurrency() || l.unsettled >= maxUnsettled || l.ready.len()+l.again.len() == 0 {
 		return false
 	}
 	now := time.Now()
@@ -111,6 +115,7 @@ func (l *lane) land(e *entry, ev *store.Event, reply Reply, err error) *entry {
 	default:
 		l.judge(e, ev, reply)
 	}
+	l.endProbe()
 	l.mark()
 	if l.inFlight > 1 && l.s.budget.wanted() {
 		return l.giveBack()
@@ -154,12 +159,14 @@ func (l *lane) judge(e *entry, ev *store.Event, reply Reply) {
 	}
 	v := Judge(reply)
 	l.s.observe(l, ev, reply, v)
+	l.feel(e, v, reply)
 	l.unsettled++
 	if v.Outcome != Delivered || l.s.config.historyOfAll() {
 		l.history = append(l.history, l.record(e, reply, v))
 	}
 	switch v.Fault {
 	case FaultNone:
+		l.successes++
 		l.raise()
 		l.end(e)
 	case FaultLocal:
@@ -174,10 +181,6 @@ func (l *lane) judge(e *entry, ev *store.Event, reply Reply) {
 			l.postpone(e, 0)
 			l.holdUntil = time.Now().Add(time.Minute)
 			l.s.disable(l, "the endpoint answered 410 Gone; resume when it takes events again")
-		case ReasonBlocked:
-			// Asking again costs no traffic, and sees a changed name or setting.
-			l.postpone(e, time.Minute)
-			l.holdUntil = time.Now().Add(time.Minute)
 		default:
 			l.fail(e, v, reply, true)
 		}
@@ -186,7 +189,7 @@ func (l *lane) judge(e *entry, ev *store.Event, reply Reply) {
 
 // raise lets the lane send a little more at once while everything succeeds.
 func (l *lane) raise() {
-	if limit := float64(l.sub.MaxInFlight); l.limit < limit && l.inFlight >= int(l.limit) {
+	if limit := float64(l.sub.MaxInFlight); l.health.State == Healthy && l.limit < limit && l.inFlight >= int(l.limit) {
 		l.limit = min(limit, l.limit+1/l.limit)
 	}
 }
@@ -204,10 +207,18 @@ func (l *lane) fail(e *entry, v Verdict, reply Reply, may bool) {
 	now := time.Now()
 	e.tries++
 	if e.firstFailed.IsZero() {
-		e.firstFailed = now
+		e.firstFailed, e.heldMS = now, l.heldNow(now)
 	}
+	if v.Fault == FaultEvent || l.successes > e.successes && !l.holds() {
+		// A failure of the endpoint is charged only where another event has
+		// succeeded since this one was last tried: then it is the event.
+		e.charged++
+	}
+	e.successes = l.successes
 	e.reason, e.status, e.errText = v.Reason, reply.Status, errorText(reply.Err)
-	wait, ok := NextTry(l.sub.Retry, e.tries, now.Sub(e.firstFailed), rand.Float64())
+	age := now.Sub(e.firstFailed) - time.Duration(l.heldNow(now)-e.heldMS)*time.Millisecond
+	wait, _ := NextTry(l.sub.Retry, e.tries, age, rand.Float64())
+	ok := e.charged < l.sub.Retry.MaxAttempts && age+wait <= l.sub.Retry.MaxAge.D()
 	l.toRow(e)
 	e.event = nil
 	if may && ok {

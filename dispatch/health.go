@@ -18,17 +18,17 @@ const (
 
 const (
 	// sampleKeys is how many different keys must have been tried before their
-	// share of failures says anything.
+	// failures say anything: so many in a row without a success park the endpoint.
 	sampleKeys = 20
-	// parkShare and parkEventShare are the shares of failing keys that park an
-	// endpoint: of failures that speak about it, and of replies that speak about
-	// events but come for nearly all of them.
+	// parkShare and parkEventShare are the shares of failures, keys weighing alike,
+	// that park it too: of failures that speak about it, and of replies that speak
+	// about events but come for nearly all of them.
 	parkShare      = 0.8
 	parkEventShare = 0.95
 	// parkAfter is how long an endpoint may go without any success.
 	parkAfter = time.Minute
-	// recoveredAfter is how many successes in a row, with the ramp at its top or
-	// not, make an endpoint healthy again.
+	// recoveredAfter is how many successes make an endpoint healthy again, if
+	// failures do not outnumber them before.
 	recoveredAfter = 50
 )
 
@@ -44,6 +44,7 @@ type health struct {
 	LastSuccess  time.Time
 	FailingSince time.Time // first failure since the last success; zero: none
 	Successes    int       // since it began to recover
+	Setbacks     int       // failures since then
 	Limit        float64   // while it recovers: how many attempts at once
 }
 
@@ -73,7 +74,7 @@ func (h health) after(e happened, probe subscriptions.Probe, limit float64, now 
 		if e.fault == FaultLocal || up && !e.nearlyAllRefused() {
 			return h
 		}
-		if e.retryAfter > 0 || e.mostFail() || e.nearlyAllRefused() || h.tooLong(e, now) {
+		if e.retryAfter > 0 || e.reason == ReasonBlocked || e.mostFail() || e.nearlyAllRefused() || h.tooLong(e, now) {
 			return h.park(e, probe, now, random)
 		}
 	case Probing:
@@ -81,7 +82,7 @@ func (h health) after(e happened, probe subscriptions.Probe, limit float64, now 
 		case e.fault == FaultLocal:
 			h.State, h.NextProbe = Parked, probe.Next(now, 0, random)
 		case up:
-			h = health{State: Recovering, Since: now, Reason: h.Reason, Failures: h.Failures, LastSuccess: h.LastSuccess, Limit: 1}
+			h = health{State: Recovering, Since: now, Reason: h.Reason, Failures: h.Failures, LastSuccess: h.LastSuccess, Successes: 1, Limit: 1}
 		default:
 			h.Failures++
 			return h.parkAgain(e, probe, now, random)
@@ -90,8 +91,14 @@ func (h health) after(e happened, probe subscriptions.Probe, limit float64, now 
 		switch {
 		case e.fault == FaultLocal:
 		case !up:
-			h.Failures++
-			return h.park(e, probe, now, random)
+			// An endpoint that fails now and then may recover; one that is down again
+			// shows it at once, for it starts with one attempt at a time.
+			h.Setbacks++
+			h.Limit = max(1, h.Limit/2)
+			if e.retryAfter > 0 || h.Setbacks > h.Successes {
+				h.Failures++
+				return h.park(e, probe, now, random)
+			}
 		default:
 			h.Successes++
 			h.Limit = min(limit, h.Limit+1) // one more a success: doubles every round trip
@@ -108,7 +115,7 @@ func (h health) after(e happened, probe subscriptions.Probe, limit float64, now 
 }
 
 func (e happened) mostFail() bool {
-	return e.share.keys >= sampleKeys && e.share.failing >= parkShare
+	return e.share.row >= sampleKeys || e.share.keys >= sampleKeys && e.share.failing >= parkShare
 }
 
 func (e happened) nearlyAllRefused() bool {
@@ -128,7 +135,7 @@ func (h health) park(e happened, probe subscriptions.Probe, now time.Time, rando
 }
 
 func (h health) parkAgain(e happened, probe subscriptions.Probe, now time.Time, random float64) health {
-	h.State, h.Reason, h.Successes, h.Limit = Parked, e.reason, 0, 0
+	h.State, h.Reason, h.Successes, h.Setbacks, h.Limit = Parked, e.reason, 0, 0, 0
 	h.NextProbe = probe.Next(now, h.Failures, random)
 	if e.retryAfter > 0 { // what the endpoint says itself is obeyed exactly
 		h.NextProbe = now.Add(e.retryAfter)
@@ -150,12 +157,16 @@ func later(a, b time.Time) time.Time {
 }
 
 // sample remembers, for about a minute, which keys an endpoint was tried with and
-// how the last try of each ended. It counts keys, not tries: one event that fails
-// again and again says nothing about the endpoint.
+// how often that failed. Keys weigh alike: one event that fails again and again
+// says nothing about the endpoint.
 type sample struct {
-	now, before map[string]Fault
+	now, before map[string]tally
 	turned      time.Time
+	row         map[string]struct{} // keys that failed since the last success
 }
+
+// tally is how the tries with one key ended.
+type tally struct{ ok, failed, refused int32 }
 
 // maxSample bounds the keys of half a minute.
 const maxSample = 512
@@ -165,42 +176,77 @@ func (s *sample) add(key string, fault Fault, at time.Time) {
 		return
 	}
 	if s.now == nil || at.Sub(s.turned) > parkAfter/2 {
-		s.before, s.now, s.turned = s.now, make(map[string]Fault), at
+		if fault == FaultNone && !s.failed() {
+			*s = sample{} // all is well: nothing is counted until something fails
+			return
+		}
+		s.before, s.now, s.turned = s.now, make(map[string]tally), at
 	}
-	if _, there := s.now[key]; there || len(s.now) < maxSample {
-		s.now[key] = fault
+	if fault == FaultEndpoint {
+		if s.row == nil {
+			s.row = make(map[string]struct{})
+		}
+		if len(s.row) < sampleKeys {
+			s.row[key] = struct{}{}
+		}
+	} else {
+		clear(s.row)
 	}
+	t, there := s.now[key]
+	if !there && len(s.now) >= maxSample {
+		return
+	}
+	switch fault {
+	case FaultEndpoint:
+		t.failed++
+	case FaultEvent:
+		t.refused++
+	case FaultNone, FaultLocal:
+		t.ok++
+	}
+	s.now[key] = t
+}
+
+// active reports whether a failure is remembered, so that successes count.
+func (s *sample) active() bool { return s.now != nil }
+
+// failed reports whether a failure came in the last half minute or so.
+func (s *sample) failed() bool {
+	for _, t := range s.now {
+		if t.failed+t.refused > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // shares is what a sample says.
 type shares struct {
-	keys    int
-	failing float64 // share of keys whose last try failed because of the endpoint
-	refused float64 // share of keys whose last try was refused because of the event
+	keys    int     // that were tried
+	row     int     // that failed in a row, up to sampleKeys
+	failing float64 // share of tries that failed because of the endpoint, keys weighing alike
+	refused float64 // share of tries that were refused because of the event
 }
 
 func (s *sample) shares() shares {
-	var all, failing, refused int
-	count := func(f Fault) {
-		all++
-		switch f {
-		case FaultEndpoint:
-			failing++
-		case FaultEvent:
-			refused++
-		case FaultNone, FaultLocal:
-		}
+	all := shares{row: len(s.row)}
+	count := func(a, b tally) {
+		ok, failed, refused := float64(a.ok+b.ok), float64(a.failed+b.failed), float64(a.refused+b.refused)
+		all.keys++
+		all.failing += failed / (ok + failed + refused)
+		all.refused += refused / (ok + failed + refused)
 	}
-	for key, f := range s.before {
+	for key, t := range s.before {
 		if _, newer := s.now[key]; !newer {
-			count(f)
+			count(t, tally{})
 		}
 	}
-	for _, f := range s.now {
-		count(f)
+	for key, t := range s.now {
+		count(t, s.before[key])
 	}
-	if all == 0 {
-		return shares{}
+	if all.keys > 0 {
+		all.failing /= float64(all.keys)
+		all.refused /= float64(all.keys)
 	}
-	return shares{keys: all, failing: float64(failing) / float64(all), refused: float64(refused) / float64(all)}
+	return all
 }

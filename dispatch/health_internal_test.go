@@ -30,6 +30,7 @@ func TestAnEndpointIsParkedByTheShareOfKeysThatFail(t *testing.T) {
 		"twenty keys, half failing":          {happened{fault: FaultEndpoint, share: shares{keys: 20, failing: .5}, others: true}, Healthy},
 		"many keys, nearly all refused":      {happened{fault: FaultEvent, share: shares{keys: 40, refused: .96}, others: true}, Parked},
 		"many keys, a third of them refused": {happened{fault: FaultEvent, share: shares{keys: 40, refused: .3}, others: true}, Healthy},
+		"twenty keys in a row":               {happened{fault: FaultEndpoint, share: shares{keys: 400, row: 20, failing: .1}, others: true}, Parked},
 		"a success among many failures":      {happened{fault: FaultNone, share: shares{keys: 40, failing: .9}, others: true}, Healthy},
 		"we are short of sockets":            {happened{fault: FaultLocal, share: shares{keys: 40, failing: .9}, others: true}, Healthy},
 		"it asks for time":                   {happened{fault: FaultEndpoint, retryAfter: time.Hour, others: true}, Parked},
@@ -151,19 +152,34 @@ func TestASampleCountsKeysAndForgetsOldOnes(t *testing.T) {
 	for range 1000 {
 		s.add("poison", FaultEndpoint, testStart)
 	}
+	if !s.active() {
+		t.Error("a failure does not begin a sample")
+	}
 	for i := range 9 {
 		s.add(strconv.Itoa(i), FaultNone, testStart)
 	}
 	if got := s.shares(); got.keys != 10 || got.failing != 0.1 {
 		t.Errorf("%+v, want 10 keys of which a tenth fail", got)
 	}
-	s.add("poison", FaultNone, testStart.Add(40*time.Second))
-	if got := s.shares(); got.keys != 10 || got.failing != 0 {
-		t.Errorf("%+v, want the last try of a key to count", got)
+	for i := range 20 {
+		s.add("r"+strconv.Itoa(i), FaultEndpoint, testStart.Add(40*time.Second))
 	}
-	s.add("a", FaultEvent, testStart.Add(80*time.Second))
-	s.add("b", FaultLocal, testStart.Add(80*time.Second))
+	if got := s.shares(); got.keys != 30 || got.row != 20 {
+		t.Errorf("%+v, want 20 keys that failed in a row", got)
+	}
+	s.add("0", FaultNone, testStart.Add(40*time.Second))
+	if got := s.shares(); got.row != 0 {
+		t.Errorf("%+v, want a success to end the row", got)
+	}
+	s.add("0", FaultNone, testStart.Add(41*time.Second+parkAfter/2))
+	s.add("a", FaultEvent, testStart.Add(110*time.Second))
+	s.add("b", FaultLocal, testStart.Add(110*time.Second))
 	if got := s.shares(); got.keys != 2 || got.refused != 0.5 {
 		t.Errorf("%+v, want the first half minute forgotten, and our own trouble left out", got)
+	}
+	s.add("c", FaultNone, testStart.Add(180*time.Second))
+	s.add("c", FaultNone, testStart.Add(230*time.Second))
+	if s.active() {
+		t.Error("successes are counted long after the last failure")
 	}
 }

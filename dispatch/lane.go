@@ -40,6 +40,7 @@ type lane struct {
 	epoch  int64
 	sub    subscriptions.Subscription
 	target *Target
+	probe  subscriptions.Probe
 
 	mu       sync.Mutex
 	order    order
@@ -56,9 +57,15 @@ type lane struct {
 	limit     float64   // concurrency by AIMD
 	cutAt     time.Time // when limit was last cut
 	holdUntil time.Time // no attempt starts before it
-	stopped   bool      // nothing starts any more
-	done      bool      // stopped, and all settled
-	held      bool      // paused, disabled, or without a usable endpoint
+	health    health
+	sample    sample
+	successes int
+	probed    string // key of the last probe
+	stopped   bool   // nothing starts any more
+	done      bool   // stopped, and all settled
+	held      bool   // paused, disabled, or without a usable endpoint
+	heldSince time.Time
+	reopen    bool // the endpoint was parked: the lane goes on without its window
 
 	attached bool // the head reader feeds it
 	reading  bool // a reader of its own feeds it
@@ -73,9 +80,12 @@ type lane struct {
 	gone           []store.Offset
 	applied        []int64
 	history        []store.Attempt
+	healthDirty    bool
+	heldMS         int64 // time in which the lane could not deliver
 	savedCursor    store.Offset
 	savedAhead     []store.OffsetRange
 	savedFollowing bool
+	savedHeldMS    int64
 }
 
 func newLane(s *session, l store.Lane, target *Target) *lane {
@@ -83,6 +93,7 @@ func newLane(s *session, l store.Lane, target *Target) *lane {
 		s: s, id: l.ID, epoch: l.Epoch, sub: l.Subscription, target: target,
 		order: newOrder(), rows: make(map[store.Offset]*entry),
 		limit: firstLimit, pos: l.Cursor, skip: l.Ahead, room: make(chan struct{}, 1),
+		health: healthOf(l.Health), heldMS: l.HeldMS, savedHeldMS: l.HeldMS,
 		savedCursor: l.Cursor, savedAhead: l.Ahead, savedFollowing: l.Following,
 	}
 	return ln
@@ -116,7 +127,7 @@ func (l *lane) restore(ds []store.Delivery) {
 func (l *lane) entryOf(d *store.Delivery) *entry {
 	e := &entry{
 		offset: d.Offset, barrier: d.Barrier, tries: d.Attempts, due: d.DueAt, firstFailed: d.FirstFailedAt,
-		heldMS: d.HeldMS, reason: Reason(d.Reason), status: d.Status, errText: d.Error,
+		charged: d.Charged, heldMS: d.HeldMS, reason: Reason(d.Reason), status: d.Status, errText: d.Error,
 		row: true, saved: true, heapIndex: -1,
 	}
 	if l.sub.Ordering != subscriptions.OrderNone && len(d.Keys) > 0 {
@@ -130,6 +141,9 @@ func (l *lane) entryOf(d *store.Delivery) *entry {
 
 // full reports whether the lane takes no more events.
 func (l *lane) full() bool {
+	if l.holds() && l.window.len()+len(l.rows) > 0 {
+		return true // one event is enough to probe with
+	}
 	return l.stopped || l.window.len() >= windowEvents || l.bytes >= windowBytes ||
 		len(l.rows) >= maxRows || len(l.gone) >= maxRows
 }
@@ -195,17 +209,26 @@ func (l *lane) sleep(e *entry) {
 	l.setTimer()
 }
 
-// setTimer has the lane woken when its first sleeper is due. An idle lane has
-// no timer.
+// setTimer has the lane woken when its first sleeper is due, or, while its
+// endpoint is parked, at the next probe. An idle lane has no timer.
 func (l *lane) setTimer() {
-	if len(l.sleepers) == 0 || l.stopped || l.held {
+	var due time.Time
+	switch {
+	case l.stopped || l.held:
 		return
-	}
-	due := l.sleepers[0].due
-	if l.timer != nil && !l.alarm.After(due) && l.alarm.After(time.Now()) {
+	case l.health.State == Parked:
+		if due = l.health.NextProbe; !due.After(time.Now()) {
+			return // whatever can be sent is
+		}
+	case l.health.State == Probing || len(l.sleepers) == 0:
 		return
+	default:
+		due = l.sleepers[0].due
 	}
 	if l.timer != nil {
+		if l.alarm.Equal(due) && l.alarm.After(time.Now()) {
+			return
+		}
 		l.timer.Stop()
 	}
 	l.alarm = due
@@ -218,7 +241,7 @@ func (l *lane) wake() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	for len(l.sleepers) > 0 && !l.sleepers[0].due.After(now) {
+	for !l.holds() && len(l.sleepers) > 0 && !l.sleepers[0].due.After(now) {
 		e := heap.Pop(&l.sleepers).(*entry)
 		if e.waits > 0 {
 			e.state = waiting
@@ -336,6 +359,9 @@ func (l *lane) stop() {
 	if l.attached {
 		l.attached = false
 		l.pos = max(l.pos, l.s.position())
+	}
+	if l.held && !l.stopped {
+		l.heldMS += time.Since(l.heldSince).Milliseconds()
 	}
 	l.stopped = true
 	if l.timer != nil {

@@ -24,6 +24,8 @@ type memory struct {
 	ahead      []store.OffsetRange
 	following  bool
 	floor      store.Offset
+	health     store.EndpointHealth
+	heldMS     int64
 	epoch      int64 // of the lane
 	leaseEpoch int64
 	owner      int64 // lease epoch of the lane's owner
@@ -120,7 +122,10 @@ func (m *memory) Settle(_ context.Context, set store.Settlement) ([]store.LaneID
 		if l.Epoch != m.epoch {
 			return []store.LaneID{l.Lane}, nil, nil
 		}
-		m.cursor, m.ahead, m.following = l.Cursor, slices.Clone(l.Ahead), l.Following
+		m.cursor, m.ahead, m.following, m.heldMS = l.Cursor, slices.Clone(l.Ahead), l.Following, l.HeldMS
+		if l.Health != nil {
+			m.health = *l.Health
+		}
 		for _, d := range l.Upsert {
 			m.rowsSaved++
 			m.deliveries[d.Offset] = d
@@ -156,7 +161,7 @@ func (m *memory) ClaimLanes(_ context.Context, have map[store.LaneID]int64) ([]s
 			m.cursor, m.following = max(m.cursor, m.floor), false
 		}
 	}
-	return []store.Lane{{ID: 1, Epoch: m.epoch, Cursor: m.cursor, Ahead: slices.Clone(m.ahead), Subscription: m.sub}}, []store.LaneID{1}, nil
+	return []store.Lane{{ID: 1, Epoch: m.epoch, Cursor: m.cursor, Ahead: slices.Clone(m.ahead), Health: m.health, HeldMS: m.heldMS, Subscription: m.sub}}, []store.LaneID{1}, nil
 }
 
 func (m *memory) LaneDeliveries(_ context.Context, _ store.LaneID, withDead bool) ([]store.Delivery, error) {

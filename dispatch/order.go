@@ -19,7 +19,9 @@ type entry struct {
 	waits int      // entries before it that have not ended
 	next  []*entry // entries that wait for it
 
-	tries       int // attempts that count
+	tries       int // attempts that said something
+	charged     int // of those: the ones that count against its budget
+	successes   int // of the lane, when it was last tried
 	due         time.Time
 	firstFailed time.Time
 	started     time.Time // of the attempt in flight

@@ -22,7 +22,7 @@ func ParseProbe(text string) (Probe, error) {
 	}
 	low, high, ok := strings.Cut(text, "..")
 	if !ok {
-		schedule, err := parseCron(text)
+		schedule, err := cron.ParseStandard(text) // checked above: it neither panics nor fails
 		return Probe{cron: schedule}, err
 	}
 	least, err := ParseDuration(low)
