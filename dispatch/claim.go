@@ -63,7 +63,13 @@ func (s *session) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.claimed.Store(true)
 	changed := false
+	defer func() {
+		if changed {
+			s.reroute()
+		}
+	}()
 	for _, c := range claimed {
 		if l := s.lanes[c.ID]; l != nil {
 			changed = true
@@ -86,9 +92,6 @@ func (s *session) claim(ctx context.Context) error {
 				changed = true
 			}
 		}
-	}
-	if changed {
-		s.reroute()
 	}
 	return nil
 }
@@ -118,9 +121,11 @@ func (s *session) retire(l *lane) {
 	if already {
 		return
 	}
+	// The head, and with it the floor, stands until the lane is marked: that it
+	// follows no more is settled together with the floor that moves next.
 	s.route.Lock()
+	defer s.route.Unlock()
 	l.stop()
-	s.route.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mark()
@@ -228,11 +233,14 @@ func (l *lane) retry(e *entry) {
 // its turn comes, so that what follows it still waits for those.
 func (l *lane) discard(e *entry) {
 	switch e.state {
-	case sleeping:
+	case sleeping, lying:
 		l.unsleep(e)
-		l.end(e)
-	case lying:
-		l.end(e)
+		if e.waits == 0 {
+			l.end(e)
+			return
+		}
+		e.state = waiting
+		fallthrough
 	case waiting, ready:
 		e.discarded = true
 		if e.saved {
@@ -250,7 +258,7 @@ func (l *lane) revisit(e *entry) {
 	l.rows[e.offset] = e
 	waits := l.order.addFirst(e, l.all())
 	for _, n := range e.next {
-		if !n.row {
+		if n.mustRow() {
 			l.toRow(n)
 		}
 	}

@@ -137,8 +137,9 @@ func (st *settler) once(ctx context.Context) error {
 	st.marked = nil
 	st.mu.Unlock()
 
-	set := store.Settlement{Lanes: make([]store.LaneSettlement, 0, len(lanes))}
-	if floor != st.floor {
+	set := store.Settlement{Lease: st.s.lease.Epoch, Lanes: make([]store.LaneSettlement, 0, len(lanes))}
+	// It would count for the lanes of an earlier life, too.
+	if floor != st.floor && st.s.claimed.Load() {
 		set.Floor = floor
 	}
 	all := make([]*collected, 0, len(lanes))
@@ -233,7 +234,7 @@ func (l *lane) collect(floor store.Offset) *collected {
 	}
 	c.Delete = slices.Clone(l.gone)
 	c.Intents = slices.Clone(l.applied)
-	c.changed = c.Following != l.savedFollowing || len(c.Upsert)+len(c.Delete)+len(c.Intents) > 0 ||
+	c.changed = l.inDoubt || c.Following != l.savedFollowing || len(c.Upsert)+len(c.Delete)+len(c.Intents) > 0 ||
 		!c.Following && (c.Cursor != l.savedCursor || !slices.Equal(c.Ahead, l.savedAhead))
 	return c
 }
@@ -244,6 +245,7 @@ func (l *lane) settled(c *collected) {
 	defer l.mu.Unlock()
 	if c.changed {
 		l.savedCursor, l.savedAhead, l.savedFollowing = c.Cursor, c.Ahead, c.Following
+		l.inDoubt = false
 	}
 	l.gone = l.gone[c.gone:]
 	l.applied = l.applied[c.applied:]
@@ -261,10 +263,11 @@ func (l *lane) settled(c *collected) {
 	l.trim()
 }
 
-// unsettle puts back what a failed settlement did not write.
+// unsettle puts back what a failed settlement did not write, or may have written.
 func (l *lane) unsettle(c *collected) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.inDoubt = true
 	for _, e := range c.dirty {
 		if !e.dirty && e.state != ended {
 			e.dirty = true
