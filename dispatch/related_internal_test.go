@@ -102,3 +102,42 @@ func TestTruncatesAndKeyChangesKeepTheirPlaceOverPausesAndCrashes(t *testing.T) 
 		})
 	}
 }
+
+// A truncate waits for an event that has failed, which a row holds, and for one
+// that is still being sent, which none does. If a row held the truncate, the
+// next life would have it wait for the first alone.
+func TestATruncateWaitsForWhatIsStillBeingSentOverACrash(t *testing.T) {
+	t.Parallel()
+	for name, late := range map[string]bool{"written before the failure": false, "written after it": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				e := newEndpoint(func(id string, try int) (int, time.Duration) {
+					switch {
+					case id == "01-0000000000000000-0" && try < 3:
+						return 0, stragglerAge * 3 / 4
+					case id == "01-0000000000000001-0" && try == 1:
+						return 500, 100 * time.Millisecond
+					}
+					return 200, 0
+				})
+				m := newMemory(simulated(nil))
+				_, kill := life(t, m, e)
+				m.append(rowEvent(0, 0))
+				m.append(rowEvent(1, 1))
+				if late {
+					time.Sleep(200 * time.Millisecond)
+				}
+				truncate := rowEvent(2, 0)
+				truncate.Kind, truncate.Key = store.KindTruncate, "public.t"
+				m.append(truncate)
+				time.Sleep(300 * time.Millisecond)
+				kill()
+				end, _ := life(t, m, e)
+				await(t, time.Minute, "all delivered", func() bool { return len(e.delivered()) == 3 })
+				end()
+				e.checkRelated(t, m.events)
+			})
+		})
+	}
+}
