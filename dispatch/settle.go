@@ -253,7 +253,7 @@ func (l *lane) settled(c *collected) {
 	switch {
 	case len(l.dirty)+len(l.gone)+len(l.applied) > 0:
 		l.mark()
-	case l.window.len() > 0:
+	case l.window.len() > 0 && !l.stopped:
 		l.s.stall(l) // looked at again, for stragglers
 	}
 	if l.stopped && l.inFlight == 0 && !l.marked {

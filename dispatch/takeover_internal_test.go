@@ -161,3 +161,42 @@ func TestALaneThatCannotBeOpenedKeepsNoOtherFromItsEvents(t *testing.T) {
 		t.Errorf("lanes %v want the event, of %d", got, len(s.table.lanes))
 	}
 }
+
+// Every edit of a subscription opens a new lane: the one before must leave.
+func TestALaneThatWasReplacedIsLookedAtNoMore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := newEndpoint(func(string, int) (int, time.Duration) { return 200, time.Second })
+		m := newMemory(simulated(nil))
+		d, err := newDispatcher(m, Config{Transport: e})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range 40 {
+			m.append(rowEvent(n, n))
+		}
+		s := newSession(d, store.Lease{Instance: "sim", Epoch: m.leaseEpoch})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.run(ctx) }()
+		await(t, time.Minute, "some delivered", func() bool { return len(e.delivered()) > 0 })
+		m.mu.Lock()
+		m.sub.Version++
+		m.changes <- store.TopicSubscriptions
+		m.mu.Unlock()
+		await(t, time.Minute, "all delivered", func() bool { return len(e.delivered()) == 40 })
+		time.Sleep(stallEvery * 3 / 2)
+		synctest.Wait()
+		s.stalls.Lock()
+		for l := range s.stalled {
+			if l.isDone() {
+				t.Errorf("a lane that is done, with %d events in its window, is looked at again", l.window.len())
+			}
+		}
+		s.stalls.Unlock()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
