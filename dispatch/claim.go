@@ -53,6 +53,11 @@ func (s *session) claims(ctx context.Context) error {
 func (s *session) claim(ctx context.Context) error {
 	have := make(map[store.LaneID]int64, len(s.lanes))
 	changed := false
+	defer func() {
+		if changed {
+			s.reroute()
+		}
+	}()
 	for id, l := range s.lanes {
 		if l.isDone() {
 			delete(s.lanes, id) // its last settlement stands: claimed anew below
@@ -68,6 +73,7 @@ func (s *session) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.claimed.Store(true)
 	for _, c := range claimed {
 		if l := s.lanes[c.ID]; l != nil {
 			changed = true
@@ -91,9 +97,6 @@ func (s *session) claim(ctx context.Context) error {
 				changed = true
 			}
 		}
-	}
-	if changed {
-		s.reroute()
 	}
 	return nil
 }
@@ -128,9 +131,11 @@ func (s *session) retire(l *lane) {
 	if already {
 		return
 	}
+	// The head, and with it the floor, stands until the lane is marked: that it
+	// follows no more is settled together with the floor that moves next.
 	s.route.Lock()
+	defer s.route.Unlock()
 	l.stop()
-	s.route.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mark()
@@ -254,11 +259,14 @@ func (l *lane) retry(e *entry) {
 // its turn comes, so that what follows it still waits for those.
 func (l *lane) discard(e *entry) {
 	switch e.state {
-	case sleeping:
+	case sleeping, lying:
 		l.unsleep(e)
-		l.end(e)
-	case lying:
-		l.end(e)
+		if e.waits == 0 {
+			l.end(e)
+			return
+		}
+		e.state = waiting
+		fallthrough
 	case waiting, ready:
 		e.discarded = true
 		if e.saved {
@@ -276,7 +284,7 @@ func (l *lane) revisit(e *entry) {
 	l.rows[e.offset] = e
 	waits := l.order.addFirst(e, l.all())
 	for _, n := range e.next {
-		if !n.row {
+		if n.mustRow() {
 			l.toRow(n)
 		}
 	}

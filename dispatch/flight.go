@@ -134,6 +134,22 @@ func (l *lane) land(e *entry, ev *store.Event, reply Reply, err error) *entry {
 }
 
 // mayStartInSlot is mayStart for an attempt that takes over a slot.
+// startInSlot takes the entry to send in a slot that was handed to the lane, or
+// gives the slot on.
+func (l *lane) startInSlot() *entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mayStart() {
+		if e := l.next(); e != nil {
+			l.launch(e)
+			l.pump() // what it wants beyond that waits behind the others
+			return e
+		}
+	}
+	l.s.budget.release(l)
+	return nil
+}
+
 func (l *lane) mayStartInSlot() bool {
 	l.inFlight--
 	may := l.mayStart()
@@ -238,13 +254,8 @@ func (l *lane) die(e *entry) {
 	if l.sub.OnDead == subscriptions.Block && e.key != "" {
 		return
 	}
-	freed := l.order.end(e)
 	delete(l.rows, e.offset)
-	for _, n := range freed {
-		if n.state == waiting {
-			l.makeReady(n)
-		}
-	}
+	l.pass(e)
 }
 
 // postpone puts an entry back whose try says nothing about it.

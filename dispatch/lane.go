@@ -86,6 +86,7 @@ type lane struct {
 	savedAhead     []store.OffsetRange
 	savedFollowing bool
 	savedHeldMS    int64
+	inDoubt        bool // what the store has may be something else than saved*
 }
 
 func newLane(s *session, l store.Lane, target *Target) *lane {
@@ -109,11 +110,11 @@ func (l *lane) restore(ds []store.Delivery) {
 		if d.State == store.Dead {
 			e.state = lying
 		}
-		behind := l.order.add(e)
+		l.order.add(e)
 		l.rows[e.offset] = e
 		switch {
 		case e.state == lying:
-		case e.waits > 0 || behind:
+		case e.waits > 0:
 			e.state = waiting
 		case e.due.IsZero():
 			l.makeReady(e)
@@ -170,7 +171,8 @@ func (l *lane) take(ev *store.Event) {
 		}
 	}
 	l.window.push(e)
-	if l.order.add(e) {
+	l.order.add(e)
+	if e.mustRow() {
 		l.toRow(e) // behind an event that failed: it waits as a row, without payload
 		return
 	}
@@ -263,17 +265,27 @@ func (l *lane) end(e *entry) {
 		}
 	}
 	e.event = nil
-	for _, n := range l.order.end(e) {
-		switch n.state {
-		case waiting:
-			l.makeReady(n)
-		case sleeping, ready, flying, lying, ended:
-		}
-	}
+	l.pass(e)
 	l.trim()
 }
 
-// toRow has e, and all that wait for it, held by rows: the cursor may pass them.
+// pass lets go what waited for e, or has it held by a row where rows are all
+// that it still waits for.
+func (l *lane) pass(e *entry) {
+	next := e.next
+	for _, n := range l.order.end(e) {
+		if n.state == waiting {
+			l.makeReady(n)
+		}
+	}
+	for _, n := range next {
+		if n.mustRow() {
+			l.toRow(n)
+		}
+	}
+}
+
+// toRow has e, and what waits for it alone, held by rows: the cursor may pass them.
 func (l *lane) toRow(e *entry) {
 	if !e.dirty {
 		e.dirty = true
@@ -286,7 +298,7 @@ func (l *lane) toRow(e *entry) {
 	e.row = true
 	l.rows[e.offset] = e
 	for _, n := range e.next {
-		if !n.row && n.state != ended {
+		if n.loose--; n.mustRow() {
 			l.toRow(n)
 		}
 	}

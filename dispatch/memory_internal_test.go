@@ -3,6 +3,7 @@ package dispatch
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -34,6 +35,8 @@ type memory struct {
 	attempts   []store.Attempt
 	changes    chan store.Topic
 	down       error // what every call answers, while it is set
+	unclaimed  error // what ClaimLanes answers, while it is set
+	doubtful   int   // so many settlements from now on stand, though they answer that they failed
 	cut        bool  // the instance was killed: what it still settles is fenced
 	settles    int
 	rowsSaved  int
@@ -111,10 +114,15 @@ func (m *memory) Settle(_ context.Context, set store.Settlement) ([]store.LaneID
 	if m.down != nil {
 		return nil, nil, m.down
 	}
-	if m.cut {
+	if m.cut || set.Lease != m.leaseEpoch {
 		return nil, nil, store.ErrFenced
 	}
 	m.settles++
+	var doubt error
+	if m.doubtful > 0 {
+		m.doubtful--
+		doubt = errors.New("the connection was lost while the answer was awaited")
+	}
 	if set.Floor != 0 {
 		m.floor = set.Floor
 	}
@@ -135,7 +143,7 @@ func (m *memory) Settle(_ context.Context, set store.Settlement) ([]store.LaneID
 		}
 		m.intents = slices.DeleteFunc(m.intents, func(in store.Intent) bool { return slices.Contains(l.Intents, in.ID) })
 	}
-	return nil, nil, nil
+	return nil, nil, doubt
 }
 
 func (m *memory) SaveAttempts(_ context.Context, as []store.Attempt) error {
@@ -148,8 +156,8 @@ func (m *memory) SaveAttempts(_ context.Context, as []store.Attempt) error {
 func (m *memory) ClaimLanes(_ context.Context, have map[store.LaneID]int64) ([]store.Lane, []store.LaneID, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.down != nil {
-		return nil, nil, m.down
+	if err := cmp.Or(m.down, m.unclaimed); err != nil {
+		return nil, nil, err
 	}
 	if version, ok := have[1]; ok && version == m.sub.Version {
 		return nil, []store.LaneID{1}, nil

@@ -59,6 +59,7 @@ type session struct {
 	pos   atomic.Int64
 
 	lanes   map[store.LaneID]*lane // touched by claim alone
+	claimed atomic.Bool            // lanes were claimed: no earlier life of this instance owns any
 	reclaim chan struct{}          // something of the lanes changed
 	gaps    broadcast              // a gap was recorded or accepted
 

@@ -143,8 +143,9 @@ func (st *settler) once(ctx context.Context) error {
 	st.marked = nil
 	st.mu.Unlock()
 
-	set := store.Settlement{Lanes: make([]store.LaneSettlement, 0, len(lanes))}
-	if floor != st.floor {
+	set := store.Settlement{Lease: st.s.lease.Epoch, Lanes: make([]store.LaneSettlement, 0, len(lanes))}
+	// It would count for the lanes of an earlier life, too.
+	if floor != st.floor && st.s.claimed.Load() {
 		set.Floor = floor
 	}
 	all := make([]*collected, 0, len(lanes))
@@ -243,7 +244,7 @@ func (l *lane) collect(floor store.Offset) *collected {
 	}
 	c.Delete = slices.Clone(l.gone)
 	c.Intents = slices.Clone(l.applied)
-	c.changed = c.Following != l.savedFollowing || c.Health != nil || c.HeldMS != l.savedHeldMS || len(c.Upsert)+len(c.Delete)+len(c.Intents) > 0 ||
+	c.changed = l.inDoubt || c.Following != l.savedFollowing || c.Health != nil || c.HeldMS != l.savedHeldMS || len(c.Upsert)+len(c.Delete)+len(c.Intents) > 0 ||
 		!c.Following && (c.Cursor != l.savedCursor || !slices.Equal(c.Ahead, l.savedAhead))
 	return c
 }
@@ -254,6 +255,7 @@ func (l *lane) settled(c *collected) {
 	defer l.mu.Unlock()
 	if c.changed {
 		l.savedCursor, l.savedAhead, l.savedFollowing, l.savedHeldMS = c.Cursor, c.Ahead, c.Following, c.HeldMS
+		l.inDoubt = false
 	}
 	l.gone = l.gone[c.gone:]
 	l.applied = l.applied[c.applied:]
@@ -261,7 +263,7 @@ func (l *lane) settled(c *collected) {
 	switch {
 	case len(l.dirty)+len(l.gone)+len(l.applied) > 0:
 		l.mark()
-	case l.window.len() > 1 && l.inFlight > 0:
+	case l.window.len() > 1 && l.inFlight > 0 && !l.stopped:
 		l.s.stall(l) // looked at again, for stragglers
 	}
 	if l.stopped && l.inFlight == 0 && !l.marked {
@@ -271,11 +273,12 @@ func (l *lane) settled(c *collected) {
 	l.trim()
 }
 
-// unsettle puts back what a failed settlement did not write.
+// unsettle puts back what a failed settlement did not write, or may have written.
 func (l *lane) unsettle(c *collected) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.healthDirty = l.healthDirty || c.Health != nil
+	l.inDoubt = true
 	for _, e := range c.dirty {
 		if !e.dirty && e.state != ended {
 			e.dirty = true

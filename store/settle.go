@@ -16,6 +16,9 @@ import (
 
 // Settlement is what became of events, for all lanes of an instance.
 type Settlement struct {
+	// Lease is the epoch of the lease under which all this became of them: where
+	// the instance holds another one now, it is fenced. 0: whichever it holds.
+	Lease int64
 	// Floor: every lane that follows, those of this settlement included, has
 	// settled all below; 0: leave. It counts for the lanes that this life of the
 	// instance claimed: ClaimLanes comes first.
@@ -48,7 +51,7 @@ type LaneSettlement struct {
 // committed, changes nothing.
 func (s *Store) Settle(ctx context.Context, set Settlement) (fenced []LaneID, faulty map[LaneID]error, err error) {
 	lease, ok := s.currentLease()
-	if !ok {
+	if !ok || set.Lease != 0 && set.Lease != lease.Epoch {
 		return nil, nil, fmt.Errorf("settle %d lanes: %w", len(set.Lanes), ErrFenced)
 	}
 	fenced, err = s.settle(ctx, lease, set)
