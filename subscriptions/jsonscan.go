@@ -86,9 +86,9 @@ func isJSONEnd(c byte) bool {
 	return false
 }
 
-// eachMember calls f with each member of the object b, its name decoded and its
-// value as it stands, until f returns an error.
-func eachMember(b []byte, f func(name string, value []byte) error) error {
+// eachMember calls f with each member of the object b, its name decoded (it may
+// share memory with b) and its value as it stands, until f returns an error.
+func eachMember(b []byte, f func(name, value []byte) error) error {
 	i := skipSpace(b, 0)
 	if i == len(b) || b[i] != '{' {
 		return errNotJSON
@@ -101,9 +101,13 @@ func eachMember(b []byte, f func(name string, value []byte) error) error {
 		if err != nil {
 			return err
 		}
-		name, err := unquoteJSON(b[i:end])
-		if err != nil {
-			return err
+		name := b[i+1 : end-1]
+		if bytes.IndexByte(name, '\\') >= 0 {
+			text, err := unquoteJSON(b[i:end])
+			if err != nil {
+				return err
+			}
+			name = []byte(text)
 		}
 		if i = skipSpace(b, end); i == len(b) || b[i] != ':' {
 			return errNotJSON

@@ -50,12 +50,32 @@ type jsonObject struct {
 type index struct {
 	parsed bool
 	err    error
-	names  map[string]int
+	names  map[string]int // of objects with more than fewMembers
 	list   []element
 }
 
+// fewMembers is up to how many members a search is quicker than a map.
+const fewMembers = 32
+
+// place is where the member of a name stands, -1 where there is none. The last
+// one of a name counts, as in jsonb.
+func (x *index) place(name string) int {
+	if x.names != nil {
+		if i, ok := x.names[name]; ok {
+			return i
+		}
+		return -1
+	}
+	for i := len(x.list) - 1; i >= 0; i-- {
+		if string(x.list[i].name) == name {
+			return i
+		}
+	}
+	return -1
+}
+
 type element struct {
-	name  string
+	name  []byte
 	raw   []byte
 	value ref.Val // nil until asked for
 }
@@ -168,8 +188,8 @@ func (o *jsonObject) find(name string) ref.Val {
 	if err := o.parse(); err != nil {
 		return err
 	}
-	i, ok := o.index.names[name]
-	if !ok {
+	i := o.index.place(name)
+	if i < 0 {
 		return nil
 	}
 	return o.value(&o.index.list[i])
@@ -178,7 +198,7 @@ func (o *jsonObject) find(name string) ref.Val {
 // value reads a member. d.mu is held.
 func (o *jsonObject) value(e *element) ref.Val {
 	if e.value == nil {
-		e.value = o.read(e.name, e.raw)
+		e.value = o.read(string(e.name), e.raw)
 	}
 	if o.keep {
 		return keepValue(e.value, e.raw)
@@ -206,25 +226,44 @@ func (o *jsonObject) parse() ref.Val {
 		if o.kind == objectDocument && len(o.raw) > maxDocument {
 			x.err = errTooLarge
 		} else {
-			x.names = make(map[string]int)
-			x.err = eachMember(o.raw, func(name string, raw []byte) error {
-				if len(x.list) == maxMembers {
-					return errTooLarge
-				}
-				if i, ok := x.names[name]; ok { // the last one counts, as in jsonb
-					x.list[i].raw = raw
-					return nil
-				}
-				x.names[name] = len(x.list)
-				x.list = append(x.list, element{name: name, raw: raw})
-				return nil
-			})
+			x.err = x.fill(o)
 		}
 	}
 	if x.err != nil {
 		return types.WrapErr(x.err)
 	}
 	return nil
+}
+
+func (x *index) fill(o *jsonObject) error {
+	few := 16
+	if o.kind == objectRow && o.d.table != nil {
+		few = len(o.d.table.Columns)
+	}
+	x.list = make([]element, 0, min(few, 1+len(o.raw)/6))
+	return eachMember(o.raw, func(name, raw []byte) error {
+		if len(x.list) == maxMembers {
+			return errTooLarge
+		}
+		if len(x.list) == fewMembers {
+			x.names = make(map[string]int, 4*fewMembers)
+			for i := range x.list {
+				x.names[string(x.list[i].name)] = i
+			}
+		}
+		if x.names != nil {
+			if i, ok := x.names[string(name)]; ok {
+				x.list[i].raw = raw
+				return nil
+			}
+			x.names[string(name)] = len(x.list)
+		} else if i := x.place(string(name)); i >= 0 {
+			x.list[i].raw = raw
+			return nil
+		}
+		x.list = append(x.list, element{name: name, raw: raw})
+		return nil
+	})
 }
 
 // Find, Get, Contains, Iterator and Size make an object a map.
@@ -271,7 +310,7 @@ func (o *jsonObject) Iterator() traits.Iterator {
 	var names []string
 	if o.parse() == nil {
 		for i := range o.index.list {
-			names = append(names, o.index.list[i].name)
+			names = append(names, string(o.index.list[i].name))
 		}
 	}
 	lister, _ := types.NewStringList(types.DefaultTypeAdapter, names).(traits.Lister)
