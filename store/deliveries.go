@@ -47,8 +47,10 @@ const deliveryColumns = `d.lane, d."offset", d.state, d.keys, coalesce(d.barrier
 func scanDelivery(row pgx.Row, more ...any) (Delivery, error) {
 	var d Delivery
 	var due, firstFailed *time.Time
-	err := row.Scan(append([]any{&d.Lane, &d.Offset, &d.State, &d.Keys, &d.Barrier, &d.Attempts, &due,
-		&firstFailed, &d.HeldMS, &d.Reason, &d.Status, &d.Error, &d.Charged, &d.UpdatedAt}, more...)...)
+	err := row.Scan(append([]any{
+		&d.Lane, &d.Offset, &d.State, &d.Keys, &d.Barrier, &d.Attempts, &due,
+		&firstFailed, &d.HeldMS, &d.Reason, &d.Status, &d.Error, &d.Charged, &d.UpdatedAt,
+	}, more...)...)
 	d.DueAt, d.FirstFailedAt, d.UpdatedAt = timeOf(due), timeOf(firstFailed), d.UpdatedAt.UTC()
 	return d, err
 }

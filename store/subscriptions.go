@@ -273,8 +273,10 @@ func (s *Store) subscriptionRow(sub *subscriptions.Subscription) (subscriptionRo
 func (s *Store) scanSubscription(row pgx.Row, more ...any) (subscriptions.Subscription, error) {
 	var sub subscriptions.Subscription
 	var spec, sealed []byte
-	err := row.Scan(append([]any{&sub.ID, &sub.Version, &sub.State, &sub.StateReason, &sub.CreatedAt, &sub.UpdatedAt,
-		&spec, &sealed}, more...)...)
+	err := row.Scan(append([]any{
+		&sub.ID, &sub.Version, &sub.State, &sub.StateReason, &sub.CreatedAt, &sub.UpdatedAt,
+		&spec, &sealed,
+	}, more...)...)
 	if err != nil {
 		return sub, err
 	}
