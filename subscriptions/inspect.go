@@ -118,11 +118,11 @@ func checkMatches(e ast.Expr, patterns map[string]int) error {
 func judge(kind exprKind, reads []memberRead, tables []TableTypes) (warnings []string, err error) {
 	seen := map[memberRead]bool{}
 	for _, read := range reads {
-		if key := (memberRead{member: read.member, column: read.column}); seen[key] {
+		key := memberRead{member: read.member, column: read.column}
+		if seen[key] {
 			continue
-		} else {
-			seen[key] = true
 		}
+		seen[key] = true
 		read.tested = allTested(reads, read)
 		for _, rule := range []func(exprKind, memberRead, []TableTypes) (string, error){judgeColumn, judgeOld, judgeOrder} {
 			warning, err := rule(kind, read, tables)

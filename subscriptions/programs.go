@@ -57,8 +57,8 @@ func (p *Programs) get(kind exprKind, source string, table *TableTypes) (*progra
 	entry := p.entries[key]
 	if entry == nil {
 		if len(p.entries) >= maxPrograms {
-			for any := range p.entries { // whichever: what is in use is held by its expression
-				delete(p.entries, any)
+			for other := range p.entries { // whichever: what is in use is held by its expression
+				delete(p.entries, other)
 				break
 			}
 		}

@@ -313,8 +313,7 @@ func (o *jsonObject) Iterator() traits.Iterator {
 			names = append(names, string(o.index.list[i].name))
 		}
 	}
-	lister, _ := types.NewStringList(types.DefaultTypeAdapter, names).(traits.Lister)
-	return lister.Iterator()
+	return types.NewStringList(types.DefaultTypeAdapter, names).Iterator()
 }
 
 func (o *jsonObject) Equal(other ref.Val) ref.Val {
@@ -389,7 +388,7 @@ func readList(d *Decoded, raw []byte, of Column, depth int) ref.Val {
 			return v
 		}
 	}
-	a.Lister, _ = types.NewRefValList(types.DefaultTypeAdapter, a.plain).(traits.Lister)
+	a.Lister = types.NewRefValList(types.DefaultTypeAdapter, a.plain)
 	return a
 }
 
@@ -406,6 +405,6 @@ func (a *jsonArray) view(keep bool) *jsonArray {
 			values[i] = keepValue(v, a.raws[i])
 		}
 	}
-	other.Lister, _ = types.NewRefValList(types.DefaultTypeAdapter, values).(traits.Lister)
+	other.Lister = types.NewRefValList(types.DefaultTypeAdapter, values)
 	return &other
 }
