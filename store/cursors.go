@@ -201,7 +201,7 @@ func (s *Store) readLanes(ctx context.Context, lease Lease, ids []int32) ([]Lane
 // Many lanes share the floor: their event is looked up once.
 const backlogsSQL = `
 WITH lanes AS (
-  SELECT c.lane, c.subscription, ` + effectiveCursor + ` AS at
+  SELECT c.lane, c.subscription, c.health, ` + effectiveCursor + ` AS at
   FROM rowcall.cursors c LEFT JOIN rowcall.leases l ON l.instance = c.owner
 ), waiting AS (
   SELECT p.at, e.time
@@ -212,7 +212,7 @@ WITH lanes AS (
          count(*) FILTER (WHERE state = 'blocked') AS blocked, count(*) FILTER (WHERE state = 'dead') AS dead
   FROM rowcall.deliveries GROUP BY lane
 )
-SELECT lane, subscription, at, coalesce(retrying, 0), coalesce(blocked, 0), coalesce(dead, 0), time
+SELECT lane, subscription, at, coalesce(retrying, 0), coalesce(blocked, 0), coalesce(dead, 0), coalesce(health, '{}'), time
 FROM lanes LEFT JOIN held USING (lane) LEFT JOIN waiting USING (at)
 ORDER BY lane`
 
@@ -226,7 +226,7 @@ func (s *Store) Backlogs(ctx context.Context) ([]Backlog, error) {
 	backlogs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Backlog, error) {
 		var b Backlog
 		var oldest *time.Time
-		err := row.Scan(&b.Lane, &b.Subscription, &b.Cursor, &b.Retrying, &b.Blocked, &b.Dead, &oldest)
+		err := row.Scan(&b.Lane, &b.Subscription, &b.Cursor, &b.Retrying, &b.Blocked, &b.Dead, &b.Health, &oldest)
 		if oldest != nil {
 			b.OldestAt = oldest.UnixMicro()
 		}
@@ -244,5 +244,6 @@ type Backlog struct {
 	Subscription            subscriptions.ID
 	Cursor                  Offset // effective: the floor counted in
 	Retrying, Blocked, Dead int64
+	Health                  EndpointHealth
 	OldestAt                int64 // commit time of the event at the cursor, µs; 0: none is waiting
 }

@@ -45,7 +45,8 @@ func TestEveryMetricOfTheContractIsThere(t *testing.T) {
 	for _, name := range []string{
 		`rowcall_captured_events_total{`, `rowcall_source_lag_bytes{`, `rowcall_source_lag_seconds{`, `rowcall_source_state{`,
 		`rowcall_appended_events_total 1`, `rowcall_append_seconds_count 1`, `rowcall_attempts_total{outcome="delivered",reason=""} 1`,
-		`rowcall_attempt_seconds_count 1`, `rowcall_delivery_seconds_count 1`, `rowcall_backlog_events{`, `rowcall_oldest_undelivered_seconds{`,
+		`rowcall_attempt_seconds_count 1`, `rowcall_delivery_seconds_count 1`, `rowcall_backlog_events{`, `rowcall_endpoint_health{state="healthy",`,
+		`rowcall_oldest_undelivered_seconds{`,
 		`rowcall_deliveries{state="dead"} 0`, `rowcall_log_bytes `, `go_goroutines `, `process_resident_memory_bytes `,
 	} {
 		if !strings.Contains(scrape, "\n"+name) {
