@@ -5,7 +5,8 @@ GO       ?= go
 RACE     ?= -race
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
+BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
 
 .DEFAULT_GOAL := build
 
@@ -49,7 +50,7 @@ bench:
 DOCKER ?= docker
 .PHONY: image
 image:
-	$(DOCKER) build --build-arg VERSION=$(VERSION) --tag rowcall:$(VERSION) .
+	$(DOCKER) build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --tag rowcall:$(VERSION) .
 
 ## clean: removes what the targets above made
 .PHONY: clean

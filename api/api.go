@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -182,5 +183,9 @@ func encode(v any) ([]byte, error) {
 		body, err := a.appendJSON(nil)
 		return append(body, '\n'), err
 	}
-	return json.Marshal(v)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // the answer is read as JSON alone (nosniff), and by people
+	err := e.Encode(v)
+	return b.Bytes(), err
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -38,6 +39,7 @@ type collector struct {
 	deliveries *prometheus.Desc
 	logBytes   *prometheus.Desc
 	storeUp    *prometheus.Desc
+	health     *prometheus.Desc
 
 	mu   sync.Mutex
 	at   time.Time
@@ -61,12 +63,13 @@ func newCollector(st backlogStore, config Config) *collector {
 		deliveries: prometheus.NewDesc("rowcall_deliveries", "Deliveries that did not go at first pass, by state.", []string{"state"}, nil),
 		logBytes:   prometheus.NewDesc("rowcall_log_bytes", "The log on disk, indexes included.", nil, nil),
 		storeUp:    prometheus.NewDesc("rowcall_store_up", "1 when the store could be read for these metrics.", nil, nil),
+		health:     prometheus.NewDesc("rowcall_endpoint_health", "1 for the state of a subscription's endpoint: healthy, parked or recovering.", []string{"subscription", "state"}, nil),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.backlog, c.oldest, c.deliveries, c.logBytes, c.storeUp} {
+	for _, d := range []*prometheus.Desc{c.backlog, c.oldest, c.deliveries, c.logBytes, c.storeUp, c.health} {
 		out <- d
 	}
 }
@@ -95,6 +98,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for _, b := range bySubscription(s, c.config.Subscriptions) {
 		gauge(c.backlog, float64(b.events), string(b.subscription))
 		gauge(c.oldest, b.age.Seconds(), string(b.subscription))
+		for state, n := range b.health {
+			gauge(c.health, float64(n), string(b.subscription), state)
+		}
 	}
 }
 
@@ -102,6 +108,7 @@ type subscriptionBacklog struct {
 	subscription subscriptions.ID
 	events       int64
 	age          time.Duration
+	health       map[string]int // lanes by the state of their endpoint: one, but for what is counted together
 }
 
 // bySubscription is the backlog per subscription: the first limit of them, by
@@ -121,8 +128,9 @@ func bySubscription(s snapshot, limit int) []subscriptionBacklog {
 		if !known {
 			i = len(out)
 			place[name] = i
-			out = append(out, subscriptionBacklog{subscription: name})
+			out = append(out, subscriptionBacklog{subscription: name, health: map[string]int{}})
 		}
+		out[i].health[cmp.Or(b.Health.State, "healthy")]++
 		out[i].events += max(0, int64(s.stats.Head-b.Cursor))
 		if b.OldestAt != 0 {
 			out[i].age = max(out[i].age, s.at.Sub(time.UnixMicro(b.OldestAt)))

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"regexp"
@@ -105,7 +104,8 @@ func (a *API) problemOf(ctx context.Context, route string, err error) *problem {
 	case ctx.Err() != nil || errors.Is(err, context.Canceled):
 		return newProblem(problemUnavailable, "the request was given up").with("Retry-After", "1")
 	case store.Unavailable(err) || errors.Is(err, context.DeadlineExceeded):
-		a.log.Warn().Str("route", route).Err(err).Msg("store is not available to a request")
+		// The store says its outage once; the caller is told by 503.
+		a.log.Debug().Str("route", route).Err(err).Msg("store is not available to a request")
 		return newProblem(problemUnavailable, "the store does not answer or does not take writes: try again").with("Retry-After", "2")
 	}
 	a.log.Error().Str("route", route).Err(err).Msg("request failed")
@@ -162,5 +162,5 @@ func writeProblem(w http.ResponseWriter, p *problem) {
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(p.Status)
-	_ = json.NewEncoder(w).Encode(p)
+	_ = marshal(w, p)
 }

@@ -52,10 +52,20 @@ func (s *session) claims(ctx context.Context) error {
 // claim makes the lanes what the rows say.
 func (s *session) claim(ctx context.Context) error {
 	have := make(map[store.LaneID]int64, len(s.lanes))
+	changed := false
+	defer func() {
+		if changed {
+			s.reroute()
+		}
+	}()
 	for id, l := range s.lanes {
 		if l.isDone() {
 			delete(s.lanes, id) // its last settlement stands: claimed anew below
 			continue
+		}
+		if l.wantsReopen() {
+			s.retire(l)
+			changed = true
 		}
 		have[id] = l.sub.Version
 	}
@@ -63,11 +73,12 @@ func (s *session) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	changed := false
+	s.claimed.Store(true)
 	for _, c := range claimed {
 		if l := s.lanes[c.ID]; l != nil {
 			changed = true
-			s.retire(l) // comes back as a new lane once it has settled
+			l.probeNow() // whatever was changed may have mended it
+			s.retire(l)  // comes back as a new lane once it has settled
 			continue
 		}
 		l, err := s.open(ctx, c)
@@ -87,9 +98,6 @@ func (s *session) claim(ctx context.Context) error {
 			}
 		}
 	}
-	if changed {
-		s.reroute()
-	}
 	return nil
 }
 
@@ -102,11 +110,16 @@ func (s *session) open(ctx context.Context, c store.Lane) (*lane, error) {
 		s.log.Error().Err(err).Str("subscription", string(c.Subscription.ID)).Msg("the endpoint cannot be used; the lane holds")
 	}
 	l.held = err != nil || c.Subscription.State != subscriptions.Active
+	l.heldSince = time.Now()
+	if l.probe, err = subscriptions.ParseProbe(c.Subscription.Outage.Probe); err != nil {
+		l.probe = subscriptions.Probe{Min: 5 * time.Second, Max: 15 * time.Minute} // of a row that an older version wrote
+	}
 	deliveries, err := s.store.LaneDeliveries(ctx, c.ID, c.Subscription.OnDead == subscriptions.Block)
 	if err != nil {
 		return nil, err
 	}
 	l.restore(deliveries)
+	l.revive()
 	return l, nil
 }
 
@@ -118,12 +131,30 @@ func (s *session) retire(l *lane) {
 	if already {
 		return
 	}
+	// The head, and with it the floor, stands until the lane is marked: that it
+	// follows no more is settled together with the floor that moves next.
 	s.route.Lock()
+	defer s.route.Unlock()
 	l.stop()
-	s.route.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mark()
+}
+
+// wantsReopen reports whether the lane is to go on without its window.
+func (l *lane) wantsReopen() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.reopen && !l.stopped
+}
+
+// probeNow makes the next probe due, where the endpoint is parked.
+func (l *lane) probeNow() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.health.State == Parked {
+		l.health.NextProbe, l.healthDirty = time.Now(), true
+	}
 }
 
 // drop lets go of a lane that another owner has taken, or that was deleted.
@@ -213,7 +244,7 @@ func (l *lane) retry(e *entry) {
 		l.unsleep(e)
 		fallthrough
 	case lying:
-		e.tries, e.due, e.firstFailed = 0, time.Time{}, time.Time{}
+		e.tries, e.charged, e.due, e.firstFailed = 0, 0, time.Time{}, time.Time{}
 		if e.waits > 0 {
 			e.state = waiting
 		} else {
@@ -228,11 +259,14 @@ func (l *lane) retry(e *entry) {
 // its turn comes, so that what follows it still waits for those.
 func (l *lane) discard(e *entry) {
 	switch e.state {
-	case sleeping:
+	case sleeping, lying:
 		l.unsleep(e)
-		l.end(e)
-	case lying:
-		l.end(e)
+		if e.waits == 0 {
+			l.end(e)
+			return
+		}
+		e.state = waiting
+		fallthrough
 	case waiting, ready:
 		e.discarded = true
 		if e.saved {
@@ -246,11 +280,11 @@ func (l *lane) discard(e *entry) {
 // revisit takes up a dead letter again: before the unsent events of its key,
 // after those that are being sent.
 func (l *lane) revisit(e *entry) {
-	e.tries, e.due, e.firstFailed = 0, time.Time{}, time.Time{}
+	e.tries, e.charged, e.due, e.firstFailed = 0, 0, time.Time{}, time.Time{}
 	l.rows[e.offset] = e
 	waits := l.order.addFirst(e, l.all())
 	for _, n := range e.next {
-		if !n.row {
+		if n.mustRow() {
 			l.toRow(n)
 		}
 	}

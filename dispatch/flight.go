@@ -9,7 +9,12 @@ import (
 	"github.com/rowcall/rowcall/subscriptions"
 )
 
+// pump starts attempts while there are events whose turn it is, and slots.
 func (l *lane) pump() {
+	if l.holds() {
+		l.pumpProbe()
+		return
+	}
 	for l.mayStart() {
 		e := l.next()
 		if e == nil {
@@ -24,8 +29,9 @@ func (l *lane) pump() {
 	}
 }
 
+// mayStart reports whether one more attempt may start now.
 func (l *lane) mayStart() bool {
-	if l.stopped || l.held || l.inFlight >= int(l.limit) || l.unsettled >= maxUnsettled || l.ready.len()+l.again.len() == 0 {
+	if l.stopped || l.held || l.holds() || l.inFlight >= l.concurrency() || l.unsettled >= maxUnsettled || l.ready.len()+l.again.len() == 0 {
 		return false
 	}
 	now := time.Now()
@@ -36,6 +42,7 @@ func (l *lane) mayStart() bool {
 	return true
 }
 
+// next takes the entry to send from the ready ones; nil: there is none.
 func (l *lane) next() *entry {
 	for {
 		e := l.again.pop()
@@ -67,12 +74,15 @@ func (l *lane) putBack(e *entry) {
 	}
 }
 
+// launch marks e as being sent.
 func (l *lane) launch(e *entry) {
 	e.state = flying
 	e.started = time.Now()
 	l.inFlight++
 }
 
+// fly sends e, and then whatever else the lane has, until there is nothing left
+// to send or the slot is wanted elsewhere.
 func (l *lane) fly(e *entry) {
 	for e != nil {
 		ev, err := l.payload(e)
@@ -84,6 +94,7 @@ func (l *lane) fly(e *entry) {
 	}
 }
 
+// payload is the event to send: a row's is fetched.
 func (l *lane) payload(e *entry) (*store.Event, error) {
 	if e.event != nil {
 		return e.event, nil
@@ -91,6 +102,8 @@ func (l *lane) payload(e *entry) (*store.Event, error) {
 	return l.s.store.Event(l.s.flightCtx, e.offset)
 }
 
+// land records what became of an attempt and returns the entry that goes next
+// in its slot, or nil when the slot was given back.
 func (l *lane) land(e *entry, ev *store.Event, reply Reply, err error) *entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -102,6 +115,7 @@ func (l *lane) land(e *entry, ev *store.Event, reply Reply, err error) *entry {
 	default:
 		l.judge(e, ev, reply)
 	}
+	l.endProbe()
 	l.mark()
 	if l.inFlight > 1 && l.s.budget.wanted() {
 		return l.giveBack()
@@ -119,6 +133,23 @@ func (l *lane) land(e *entry, ev *store.Event, reply Reply, err error) *entry {
 	return next
 }
 
+// mayStartInSlot is mayStart for an attempt that takes over a slot.
+// startInSlot takes the entry to send in a slot that was handed to the lane, or
+// gives the slot on.
+func (l *lane) startInSlot() *entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mayStart() {
+		if e := l.next(); e != nil {
+			l.launch(e)
+			l.pump() // what it wants beyond that waits behind the others
+			return e
+		}
+	}
+	l.s.budget.release(l)
+	return nil
+}
+
 func (l *lane) mayStartInSlot() bool {
 	l.inFlight--
 	may := l.mayStart()
@@ -126,6 +157,7 @@ func (l *lane) mayStartInSlot() bool {
 	return may
 }
 
+// giveBack gives the slot back.
 func (l *lane) giveBack() *entry {
 	l.inFlight--
 	if l.inFlight == 0 && l.stopped {
@@ -135,6 +167,7 @@ func (l *lane) giveBack() *entry {
 	return nil
 }
 
+// judge turns a reply into what it means for e.
 func (l *lane) judge(e *entry, ev *store.Event, reply Reply) {
 	if reply.Err != nil && l.s.flightCtx.Err() != nil {
 		l.postpone(e, 0) // cut off by our own stop: sent again by the next life
@@ -142,12 +175,14 @@ func (l *lane) judge(e *entry, ev *store.Event, reply Reply) {
 	}
 	v := Judge(reply)
 	l.s.observe(l, ev, reply, v)
+	l.feel(e, v, reply)
 	l.unsettled++
 	if v.Outcome != Delivered || l.s.config.historyOfAll() {
 		l.history = append(l.history, l.record(e, reply, v))
 	}
 	switch v.Fault {
 	case FaultNone:
+		l.successes++
 		l.raise()
 		l.end(e)
 	case FaultLocal:
@@ -162,22 +197,20 @@ func (l *lane) judge(e *entry, ev *store.Event, reply Reply) {
 			l.postpone(e, 0)
 			l.holdUntil = time.Now().Add(time.Minute)
 			l.s.disable(l, "the endpoint answered 410 Gone; resume when it takes events again")
-		case ReasonBlocked:
-			// Asking again costs no traffic, and sees a changed name or setting.
-			l.postpone(e, time.Minute)
-			l.holdUntil = time.Now().Add(time.Minute)
 		default:
 			l.fail(e, v, reply, true)
 		}
 	}
 }
 
+// raise lets the lane send a little more at once while everything succeeds.
 func (l *lane) raise() {
-	if limit := float64(l.sub.MaxInFlight); l.limit < limit && l.inFlight >= int(l.limit) {
+	if limit := float64(l.sub.MaxInFlight); l.health.State == Healthy && l.limit < limit && l.inFlight >= int(l.limit) {
 		l.limit = min(limit, l.limit+1/l.limit)
 	}
 }
 
+// cut halves what is sent at once, at most once a second.
 func (l *lane) cut() {
 	if now := time.Now(); now.Sub(l.cutAt) > time.Second {
 		l.cutAt = now
@@ -185,14 +218,23 @@ func (l *lane) cut() {
 	}
 }
 
+// fail records a failed try: e sleeps, or dies when its budget is used up.
 func (l *lane) fail(e *entry, v Verdict, reply Reply, may bool) {
 	now := time.Now()
 	e.tries++
 	if e.firstFailed.IsZero() {
-		e.firstFailed = now
+		e.firstFailed, e.heldMS = now, l.heldNow(now)
 	}
+	if v.Fault == FaultEvent || l.successes > e.successes && !l.holds() {
+		// A failure of the endpoint is charged only where another event has
+		// succeeded since this one was last tried: then it is the event.
+		e.charged++
+	}
+	e.successes = l.successes
 	e.reason, e.status, e.errText = v.Reason, reply.Status, errorText(reply.Err)
-	wait, ok := NextTry(l.sub.Retry, e.tries, now.Sub(e.firstFailed), rand.Float64())
+	age := now.Sub(e.firstFailed) - time.Duration(l.heldNow(now)-e.heldMS)*time.Millisecond
+	wait, _ := NextTry(l.sub.Retry, e.tries, age, rand.Float64())
+	ok := e.charged < l.sub.Retry.MaxAttempts && age+wait <= l.sub.Retry.MaxAge.D()
 	l.toRow(e)
 	e.event = nil
 	if may && ok {
@@ -203,6 +245,8 @@ func (l *lane) fail(e *entry, v Verdict, reply Reply, may bool) {
 	l.die(e)
 }
 
+// die makes e a dead letter: the store keeps it, the lane forgets it, unless it
+// holds its key.
 func (l *lane) die(e *entry) {
 	e.due = time.Time{}
 	e.state = lying
@@ -210,15 +254,11 @@ func (l *lane) die(e *entry) {
 	if l.sub.OnDead == subscriptions.Block && e.key != "" {
 		return
 	}
-	freed := l.order.end(e)
 	delete(l.rows, e.offset)
-	for _, n := range freed {
-		if n.state == waiting {
-			l.makeReady(n)
-		}
-	}
+	l.pass(e)
 }
 
+// postpone puts an entry back whose try says nothing about it.
 func (l *lane) postpone(e *entry, wait time.Duration) {
 	if wait == 0 {
 		e.state = ready
@@ -229,6 +269,7 @@ func (l *lane) postpone(e *entry, wait time.Duration) {
 	l.sleep(e)
 }
 
+// record is the history of one attempt.
 func (l *lane) record(e *entry, reply Reply, v Verdict) store.Attempt {
 	a := store.Attempt{
 		At: reply.At, Lane: l.id, Offset: e.offset, Attempt: e.tries + 1, Duration: reply.Duration,

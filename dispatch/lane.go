@@ -40,6 +40,7 @@ type lane struct {
 	epoch  int64
 	sub    subscriptions.Subscription
 	target *Target
+	probe  subscriptions.Probe
 
 	mu       sync.Mutex
 	order    order
@@ -56,9 +57,15 @@ type lane struct {
 	limit     float64   // concurrency by AIMD
 	cutAt     time.Time // when limit was last cut
 	holdUntil time.Time // no attempt starts before it
-	stopped   bool      // nothing starts any more
-	done      bool      // stopped, and all settled
-	held      bool      // paused, disabled, or without a usable endpoint
+	health    health
+	sample    sample
+	successes int
+	probed    string // key of the last probe
+	stopped   bool   // nothing starts any more
+	done      bool   // stopped, and all settled
+	held      bool   // paused, disabled, or without a usable endpoint
+	heldSince time.Time
+	reopen    bool // the endpoint was parked: the lane goes on without its window
 
 	attached bool // the head reader feeds it
 	reading  bool // a reader of its own feeds it
@@ -73,9 +80,13 @@ type lane struct {
 	gone           []store.Offset
 	applied        []int64
 	history        []store.Attempt
+	healthDirty    bool
+	heldMS         int64 // time in which the lane could not deliver
 	savedCursor    store.Offset
 	savedAhead     []store.OffsetRange
 	savedFollowing bool
+	savedHeldMS    int64
+	inDoubt        bool // what the store has may be something else than saved*
 }
 
 func newLane(s *session, l store.Lane, target *Target) *lane {
@@ -83,6 +94,7 @@ func newLane(s *session, l store.Lane, target *Target) *lane {
 		s: s, id: l.ID, epoch: l.Epoch, sub: l.Subscription, target: target,
 		order: newOrder(), rows: make(map[store.Offset]*entry),
 		limit: firstLimit, pos: l.Cursor, skip: l.Ahead, room: make(chan struct{}, 1),
+		health: healthOf(l.Health), heldMS: l.HeldMS, savedHeldMS: l.HeldMS,
 		savedCursor: l.Cursor, savedAhead: l.Ahead, savedFollowing: l.Following,
 	}
 	return ln
@@ -98,11 +110,11 @@ func (l *lane) restore(ds []store.Delivery) {
 		if d.State == store.Dead {
 			e.state = lying
 		}
-		behind := l.order.add(e)
+		l.order.add(e)
 		l.rows[e.offset] = e
 		switch {
 		case e.state == lying:
-		case e.waits > 0 || behind:
+		case e.waits > 0:
 			e.state = waiting
 		case e.due.IsZero():
 			l.makeReady(e)
@@ -116,7 +128,7 @@ func (l *lane) restore(ds []store.Delivery) {
 func (l *lane) entryOf(d *store.Delivery) *entry {
 	e := &entry{
 		offset: d.Offset, barrier: d.Barrier, tries: d.Attempts, due: d.DueAt, firstFailed: d.FirstFailedAt,
-		heldMS: d.HeldMS, reason: Reason(d.Reason), status: d.Status, errText: d.Error,
+		charged: d.Charged, heldMS: d.HeldMS, reason: Reason(d.Reason), status: d.Status, errText: d.Error,
 		row: true, saved: true, heapIndex: -1,
 	}
 	if l.sub.Ordering != subscriptions.OrderNone && len(d.Keys) > 0 {
@@ -130,6 +142,9 @@ func (l *lane) entryOf(d *store.Delivery) *entry {
 
 // full reports whether the lane takes no more events.
 func (l *lane) full() bool {
+	if l.holds() && l.window.len()+len(l.rows) > 0 {
+		return true // one event is enough to probe with
+	}
 	return l.stopped || l.window.len() >= windowEvents || l.bytes >= windowBytes ||
 		len(l.rows) >= maxRows || len(l.gone) >= maxRows
 }
@@ -156,7 +171,8 @@ func (l *lane) take(ev *store.Event) {
 		}
 	}
 	l.window.push(e)
-	if l.order.add(e) {
+	l.order.add(e)
+	if e.mustRow() {
 		l.toRow(e) // behind an event that failed: it waits as a row, without payload
 		return
 	}
@@ -195,17 +211,26 @@ func (l *lane) sleep(e *entry) {
 	l.setTimer()
 }
 
-// setTimer has the lane woken when its first sleeper is due. An idle lane has
-// no timer.
+// setTimer has the lane woken when its first sleeper is due, or, while its
+// endpoint is parked, at the next probe. An idle lane has no timer.
 func (l *lane) setTimer() {
-	if len(l.sleepers) == 0 || l.stopped || l.held {
+	var due time.Time
+	switch {
+	case l.stopped || l.held:
 		return
-	}
-	due := l.sleepers[0].due
-	if l.timer != nil && !l.alarm.After(due) && l.alarm.After(time.Now()) {
+	case l.health.State == Parked:
+		if due = l.health.NextProbe; !due.After(time.Now()) {
+			return // whatever can be sent is
+		}
+	case l.health.State == Probing || len(l.sleepers) == 0:
 		return
+	default:
+		due = l.sleepers[0].due
 	}
 	if l.timer != nil {
+		if l.alarm.Equal(due) && l.alarm.After(time.Now()) {
+			return
+		}
 		l.timer.Stop()
 	}
 	l.alarm = due
@@ -218,7 +243,7 @@ func (l *lane) wake() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	for len(l.sleepers) > 0 && !l.sleepers[0].due.After(now) {
+	for !l.holds() && len(l.sleepers) > 0 && !l.sleepers[0].due.After(now) {
 		e := heap.Pop(&l.sleepers).(*entry)
 		if e.waits > 0 {
 			e.state = waiting
@@ -230,20 +255,6 @@ func (l *lane) wake() {
 	l.pump()
 }
 
-// pump starts attempts while there are events whose turn it is, and slots.
-// mayStart reports whether one more attempt may start now.
-// next takes the entry to send from the ready ones; nil: there is none.
-// launch marks e as being sent.
-// fly sends e, and then whatever else the lane has, until there is nothing left
-// to send or the slot is wanted elsewhere.
-// payload is the event to send: a row's is fetched.
-// land records what became of an attempt and returns the entry that goes next
-// in its slot, or nil when the slot was given back.
-// mayStartInSlot is mayStart for an attempt that takes over a slot.
-// giveBack gives the slot back.
-// judge turns a reply into what it means for e.
-// raise lets the lane send a little more at once while everything succeeds.
-// cut halves what is sent at once, at most once a second.
 // end takes out an entry that needs nothing more.
 func (l *lane) end(e *entry) {
 	e.state = ended
@@ -254,21 +265,27 @@ func (l *lane) end(e *entry) {
 		}
 	}
 	e.event = nil
-	for _, n := range l.order.end(e) {
-		switch n.state {
-		case waiting:
-			l.makeReady(n)
-		case sleeping, ready, flying, lying, ended:
-		}
-	}
+	l.pass(e)
 	l.trim()
 }
 
-// fail records a failed try: e sleeps, or dies when its budget is used up.
-// die makes e a dead letter: the store keeps it, the lane forgets it, unless it
-// holds its key.
-// postpone puts an entry back whose try says nothing about it.
-// toRow has e, and all that wait for it, held by rows: the cursor may pass them.
+// pass lets go what waited for e, or has it held by a row where rows are all
+// that it still waits for.
+func (l *lane) pass(e *entry) {
+	next := e.next
+	for _, n := range l.order.end(e) {
+		if n.state == waiting {
+			l.makeReady(n)
+		}
+	}
+	for _, n := range next {
+		if n.mustRow() {
+			l.toRow(n)
+		}
+	}
+}
+
+// toRow has e, and what waits for it alone, held by rows: the cursor may pass them.
 func (l *lane) toRow(e *entry) {
 	if !e.dirty {
 		e.dirty = true
@@ -281,7 +298,7 @@ func (l *lane) toRow(e *entry) {
 	e.row = true
 	l.rows[e.offset] = e
 	for _, n := range e.next {
-		if !n.row && n.state != ended {
+		if n.loose--; n.mustRow() {
 			l.toRow(n)
 		}
 	}
@@ -302,7 +319,6 @@ func (l *lane) trim() {
 	}
 }
 
-// record is the history of one attempt.
 // all goes through every entry that has not ended.
 func (l *lane) all() iter.Seq[*entry] {
 	return func(yield func(*entry) bool) {
@@ -355,6 +371,9 @@ func (l *lane) stop() {
 	if l.attached {
 		l.attached = false
 		l.pos = max(l.pos, l.s.position())
+	}
+	if l.held && !l.stopped {
+		l.heldMS += time.Since(l.heldSince).Milliseconds()
 	}
 	l.stopped = true
 	if l.timer != nil {

@@ -40,24 +40,21 @@ func (b *budget) take(l *lane) bool {
 // wanted reports whether some lane waits for a slot.
 func (b *budget) wanted() bool { return b.count.Load() > 0 }
 
-// release takes a slot back and wakes the lane that has waited longest.
+// release takes a slot back, or hands it to the lane that has waited longest.
 func (b *budget) release(from *lane) {
 	b.mu.Lock()
-	b.free++
 	var l *lane
-	if b.free > 0 && len(b.queue) > 0 {
+	if b.free >= 0 && len(b.queue) > 0 {
 		l = b.queue[0]
 		b.queue = b.queue[1:]
 		delete(b.waiting, l)
 		b.count.Add(-1)
+	} else {
+		b.free++
 	}
 	b.mu.Unlock()
 	if l != nil {
-		from.s.flights.Go(func() {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.pump()
-		})
+		from.s.flights.Go(func() { l.fly(l.startInSlot()) })
 	}
 }
 

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -24,6 +25,8 @@ type memory struct {
 	ahead      []store.OffsetRange
 	following  bool
 	floor      store.Offset
+	health     store.EndpointHealth
+	heldMS     int64
 	epoch      int64 // of the lane
 	leaseEpoch int64
 	owner      int64 // lease epoch of the lane's owner
@@ -32,6 +35,8 @@ type memory struct {
 	attempts   []store.Attempt
 	changes    chan store.Topic
 	down       error // what every call answers, while it is set
+	unclaimed  error // what ClaimLanes answers, while it is set
+	doubtful   int   // so many settlements from now on stand, though they answer that they failed
 	cut        bool  // the instance was killed: what it still settles is fenced
 	settles    int
 	rowsSaved  int
@@ -109,10 +114,15 @@ func (m *memory) Settle(_ context.Context, set store.Settlement) ([]store.LaneID
 	if m.down != nil {
 		return nil, nil, m.down
 	}
-	if m.cut {
+	if m.cut || set.Lease != m.leaseEpoch {
 		return nil, nil, store.ErrFenced
 	}
 	m.settles++
+	var doubt error
+	if m.doubtful > 0 {
+		m.doubtful--
+		doubt = errors.New("the connection was lost while the answer was awaited")
+	}
 	if set.Floor != 0 {
 		m.floor = set.Floor
 	}
@@ -120,7 +130,10 @@ func (m *memory) Settle(_ context.Context, set store.Settlement) ([]store.LaneID
 		if l.Epoch != m.epoch {
 			return []store.LaneID{l.Lane}, nil, nil
 		}
-		m.cursor, m.ahead, m.following = l.Cursor, slices.Clone(l.Ahead), l.Following
+		m.cursor, m.ahead, m.following, m.heldMS = l.Cursor, slices.Clone(l.Ahead), l.Following, l.HeldMS
+		if l.Health != nil {
+			m.health = *l.Health
+		}
 		for _, d := range l.Upsert {
 			m.rowsSaved++
 			m.deliveries[d.Offset] = d
@@ -130,7 +143,7 @@ func (m *memory) Settle(_ context.Context, set store.Settlement) ([]store.LaneID
 		}
 		m.intents = slices.DeleteFunc(m.intents, func(in store.Intent) bool { return slices.Contains(l.Intents, in.ID) })
 	}
-	return nil, nil, nil
+	return nil, nil, doubt
 }
 
 func (m *memory) SaveAttempts(_ context.Context, as []store.Attempt) error {
@@ -143,8 +156,8 @@ func (m *memory) SaveAttempts(_ context.Context, as []store.Attempt) error {
 func (m *memory) ClaimLanes(_ context.Context, have map[store.LaneID]int64) ([]store.Lane, []store.LaneID, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.down != nil {
-		return nil, nil, m.down
+	if err := cmp.Or(m.down, m.unclaimed); err != nil {
+		return nil, nil, err
 	}
 	if version, ok := have[1]; ok && version == m.sub.Version {
 		return nil, []store.LaneID{1}, nil
@@ -156,7 +169,7 @@ func (m *memory) ClaimLanes(_ context.Context, have map[store.LaneID]int64) ([]s
 			m.cursor, m.following = max(m.cursor, m.floor), false
 		}
 	}
-	return []store.Lane{{ID: 1, Epoch: m.epoch, Cursor: m.cursor, Ahead: slices.Clone(m.ahead), Subscription: m.sub}}, []store.LaneID{1}, nil
+	return []store.Lane{{ID: 1, Epoch: m.epoch, Cursor: m.cursor, Ahead: slices.Clone(m.ahead), Health: m.health, HeldMS: m.heldMS, Subscription: m.sub}}, []store.LaneID{1}, nil
 }
 
 func (m *memory) LaneDeliveries(_ context.Context, _ store.LaneID, withDead bool) ([]store.Delivery, error) {

@@ -17,9 +17,12 @@ type entry struct {
 
 	state stage
 	waits int      // entries before it that have not ended
+	loose int      // those of them that no row holds
 	next  []*entry // entries that wait for it
 
-	tries       int // attempts that count
+	tries       int // attempts that said something
+	charged     int // of those: the ones that count against its budget
+	successes   int // of the lane, when it was last tried
 	due         time.Time
 	firstFailed time.Time
 	started     time.Time // of the attempt in flight
@@ -62,16 +65,12 @@ func newOrder() order {
 }
 
 // add puts e behind the entries that it must follow. Entries are added in the
-// order of their offsets. It reports whether one of those is held by a row.
-func (o *order) add(e *entry) (behindRow bool) {
+// order of their offsets.
+func (o *order) add(e *entry) {
 	if e.key == "" {
-		return false
+		return
 	}
-	follow := func(before *entry) {
-		before.next = append(before.next, e)
-		e.waits++
-		behindRow = behindRow || before.row
-	}
+	follow := e.follow
 	if len(o.barriers) > 0 {
 		if b := o.barriers[tableOf(e.key)]; b != nil {
 			follow(b)
@@ -99,8 +98,22 @@ func (o *order) add(e *entry) (behindRow bool) {
 		o.tails[e.key2] = e
 	}
 	o.tails[e.key] = e
-	return behindRow
 }
+
+// follow has e wait for before.
+func (e *entry) follow(before *entry) {
+	before.next = append(before.next, e)
+	e.waits++
+	if !before.row {
+		e.loose++
+	}
+}
+
+// mustRow reports whether e is to become a row because it waits for rows, and
+// for nothing else. While it waits for an event without a row it may not: the
+// next life takes rows in before it reads the log, and would have e go before
+// that event.
+func (e *entry) mustRow() bool { return !e.row && e.waits > 0 && e.loose == 0 }
 
 // addFirst puts e, whose turn had passed, before the entries of its keys that
 // were not sent yet and behind those that are being sent; all holds every
@@ -116,22 +129,21 @@ func (o *order) addFirst(e *entry, all func(yield func(*entry) bool)) (waits boo
 		}
 		found = true
 		if other.state == flying {
-			other.next = append(other.next, e)
-			e.waits++
+			e.follow(other)
 		} else {
-			e.next = append(e.next, other)
-			other.waits++
+			other.follow(e)
 		}
 	}
 	if !found {
-		return o.add(e) || e.waits > 0
+		o.add(e)
+		return e.waits > 0
 	}
 	for _, key := range []string{e.key, e.key2} {
 		if tail := o.tails[key]; key != "" && (tail == nil || tail.state == flying) {
 			o.tails[key] = e
 		}
 	}
-	if e.barrier != "" {
+	if b := o.barriers[e.barrier]; e.barrier != "" && (b == nil || b.state == flying) {
 		o.barriers[e.barrier] = e
 	}
 	return e.waits > 0
@@ -161,6 +173,9 @@ func (o *order) end(e *entry) (freed []*entry) {
 		}
 	}
 	for _, n := range e.next {
+		if !e.row {
+			n.loose--
+		}
 		if n.waits--; n.waits == 0 {
 			freed = append(freed, n)
 		}

@@ -11,6 +11,8 @@ import (
 const (
 	pageEvents = 1000    // most events of one read
 	pageBytes  = 1 << 20 // most payload bytes of one read
+	// pagePatience is how long a lane that is behind holds a page it has no room for.
+	pagePatience = time.Second
 )
 
 // head is the one reader at the log's head: it reads every event once, matches
@@ -25,6 +27,7 @@ func (s *session) head(ctx context.Context) error {
 		s.hand(ctx, events)
 		s.pos.Store(int64(events[len(events)-1].Offset + 1))
 		s.route.Unlock()
+		poke(s.settler.moved)
 	}
 	return nil
 }
@@ -121,7 +124,7 @@ func (s *session) lag(ctx context.Context, l *lane) {
 		if s.attach(l) {
 			return
 		}
-		if !l.awaitRoom(ctx) {
+		if !l.awaitRoom(ctx, 0) {
 			return
 		}
 		events := s.read(ctx, l.position())
@@ -131,7 +134,7 @@ func (s *session) lag(ctx context.Context, l *lane) {
 				page = append(page, &events[i])
 			}
 		}
-		for len(page) > 0 || len(events) > 0 {
+		for {
 			n, stopped := l.advance(page, events)
 			if stopped {
 				return
@@ -139,9 +142,9 @@ func (s *session) lag(ctx context.Context, l *lane) {
 			if n == len(page) {
 				break
 			}
-			page = page[n:]
-			if !l.awaitRoom(ctx) {
-				return
+			// A page is not held for long: what was not taken is read again.
+			if page = page[n:]; !l.awaitRoom(ctx, pagePatience) {
+				break
 			}
 		}
 		clear(page)
@@ -192,24 +195,29 @@ func (l *lane) position() store.Offset {
 	return l.pos
 }
 
-// awaitRoom waits until the lane takes events again. It is false when the lane
-// or ctx has ended.
-func (l *lane) awaitRoom(ctx context.Context) bool {
+// awaitRoom waits until the lane takes events again, but for no longer than
+// patience (0: for ever). It is false when the lane or ctx has ended, or patience.
+func (l *lane) awaitRoom(ctx context.Context, patience time.Duration) bool {
+	var late <-chan time.Time
+	if patience > 0 {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		late = timer.C
+	}
 	for {
 		l.mu.Lock()
 		stopped, full := l.stopped, l.full()
-		if stopped {
-			l.reading = false
-		}
 		l.mu.Unlock()
-		if stopped || ctx.Err() != nil {
+		switch {
+		case stopped || ctx.Err() != nil:
 			return false
-		}
-		if !full {
+		case !full:
 			return true
 		}
 		select {
 		case <-ctx.Done():
+			return false
+		case <-late:
 			return false
 		case <-l.room:
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +24,9 @@ const (
 	// stallEvery is how often lanes that wait for something other than a reply
 	// or a timer are looked at again.
 	stallEvery = 250 * time.Millisecond
+	// leaseEvery is how often it is looked whether the lease is still ours. What
+	// is settled is fenced in any case.
+	leaseEvery = time.Second
 	// localBackoff is how long a lane waits when this machine is short of
 	// sockets, files or memory.
 	localBackoff = 500 * time.Millisecond
@@ -54,11 +59,11 @@ type session struct {
 	pos   atomic.Int64
 
 	lanes   map[store.LaneID]*lane // touched by claim alone
+	claimed atomic.Bool            // lanes were claimed: no earlier life of this instance owns any
 	reclaim chan struct{}          // something of the lanes changed
 	gaps    broadcast              // a gap was recorded or accepted
 
-	stalls  sync.Mutex
-	stalled map[*lane]struct{}
+	stalls stalls
 }
 
 // table is which lanes want which events.
@@ -75,7 +80,7 @@ func newSession(d *Dispatcher, lease store.Lease) *session {
 		budget:  newBudget(d.config.MaxInFlight),
 		lanes:   make(map[store.LaneID]*lane),
 		reclaim: make(chan struct{}, 1),
-		stalled: make(map[*lane]struct{}),
+		stalls:  stalls{some: make(chan struct{}, 1), lanes: make(map[*lane]struct{})},
 		table:   table{set: subscriptions.NewSet(nil)},
 	}
 	s.settler = newSettler(s)
@@ -134,31 +139,53 @@ func (s *session) position() store.Offset { return store.Offset(s.pos.Load()) }
 func (s *session) live(now time.Time) bool { return now.Before(s.store.LeaseDeadline()) }
 
 // stall has l looked at again soon. l.mu is held.
-func (s *session) stall(l *lane) {
-	s.stalls.Lock()
-	defer s.stalls.Unlock()
-	s.stalled[l] = struct{}{}
+func (s *session) stall(l *lane) { s.stalls.add(l) }
+
+// stalls are the lanes that are to be looked at again, each once.
+type stalls struct {
+	some chan struct{}
+
+	mu    sync.Mutex
+	lanes map[*lane]struct{}
+}
+
+func (s *stalls) add(l *lane) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lanes[l] = struct{}{}
+	poke(s.some)
+}
+
+func (s *stalls) take() []*lane {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lanes := slices.Collect(maps.Keys(s.lanes))
+	clear(s.lanes)
+	return lanes
 }
 
 // watch looks again at the lanes that stall, and at the lease.
 func (s *session) watch(ctx context.Context) error {
-	tick := time.NewTicker(stallEvery)
-	defer tick.Stop()
+	lease := time.NewTicker(leaseEvery)
+	defer lease.Stop()
+	var due <-chan time.Time // while lanes stall
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
-		}
-		if lease, ok := s.currentLease(ctx); ok && lease != s.lease {
-			return fmt.Errorf("lease of %s, epoch %d: %w", s.lease.Instance, s.lease.Epoch, store.ErrFenced)
-		}
-		s.stalls.Lock()
-		stalled := s.stalled
-		s.stalled = make(map[*lane]struct{}, len(stalled))
-		s.stalls.Unlock()
-		for l := range stalled {
-			l.revive()
+		case <-lease.C:
+			if lease, ok := s.currentLease(ctx); ok && lease != s.lease {
+				return fmt.Errorf("lease of %s, epoch %d: %w", s.lease.Instance, s.lease.Epoch, store.ErrFenced)
+			}
+		case <-s.stalls.some:
+			if due == nil {
+				due = time.After(stallEvery)
+			}
+		case <-due:
+			due = nil
+			for _, l := range s.stalls.take() {
+				l.revive()
+			}
 		}
 	}
 }
@@ -195,6 +222,23 @@ func (s *session) observe(l *lane, ev *store.Event, reply Reply, v Verdict) {
 func (s *session) died(l *lane, e *entry) {
 	s.log.Warn().Str("subscription", string(l.sub.ID)).Int64("offset", int64(e.offset)).Int("attempt", e.tries).
 		Int("status", e.status).Str("reason", string(e.reason)).Msg("dead letter")
+}
+
+// healthChanged says in the log what became of an endpoint. l.mu is held.
+func (s *session) healthChanged(l *lane, before, after health) {
+	say := func(e *zerolog.Event, what string) {
+		e.Str("subscription", string(l.sub.ID)).Str("reason", string(after.Reason)).Time("next_probe", after.NextProbe).Msg(what)
+	}
+	switch {
+	case after.State == Parked && before.State == Healthy:
+		say(s.log.Warn(), "endpoint parked: its events are held until a probe succeeds")
+	case after.State == Recovering:
+		say(s.log.Info(), "endpoint is up again, recovering")
+	case after.State == Healthy:
+		say(s.log.Info(), "endpoint healthy")
+	default:
+		say(s.log.Debug(), "endpoint "+string(after.State))
+	}
 }
 
 // faulted holds a lane whose rows the store refuses.

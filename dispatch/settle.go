@@ -31,11 +31,12 @@ type settler struct {
 	marked []*lane       // lanes with something to settle
 	urgent chan struct{} // a lane has enough not to wait
 	some   chan struct{} // a lane has something
+	moved  chan struct{} // the floor has moved
 	floor  store.Offset  // as saved
 }
 
 func newSettler(s *session) *settler {
-	return &settler{s: s, urgent: make(chan struct{}, 1), some: make(chan struct{}, 1)}
+	return &settler{s: s, urgent: make(chan struct{}, 1), some: make(chan struct{}, 1), moved: make(chan struct{}, 1)}
 }
 
 // mark tells the settler that l has something to settle. l.mu is held.
@@ -62,13 +63,18 @@ func poke(c chan struct{}) {
 
 // run settles until ctx ends, or the lease is lost (store.ErrFenced).
 func (st *settler) run(ctx context.Context) error {
-	floor := time.NewTicker(floorEvery)
-	defer floor.Stop()
+	var floor <-chan time.Time // while the floor has moved and nothing else has
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-floor.C:
+		case <-st.moved:
+			if floor == nil {
+				floor = time.After(floorEvery)
+			}
+			continue
+		case <-floor:
+			floor = nil
 		case <-st.some:
 			select {
 			case <-ctx.Done():
@@ -137,8 +143,9 @@ func (st *settler) once(ctx context.Context) error {
 	st.marked = nil
 	st.mu.Unlock()
 
-	set := store.Settlement{Lanes: make([]store.LaneSettlement, 0, len(lanes))}
-	if floor != st.floor {
+	set := store.Settlement{Lease: st.s.lease.Epoch, Lanes: make([]store.LaneSettlement, 0, len(lanes))}
+	// It would count for the lanes of an earlier life, too.
+	if floor != st.floor && st.s.claimed.Load() {
 		set.Floor = floor
 	}
 	all := make([]*collected, 0, len(lanes))
@@ -222,6 +229,10 @@ func (l *lane) collect(floor store.Offset) *collected {
 		c.Cursor = l.pos
 		c.Ahead = l.skip
 	}
+	c.HeldMS = l.heldMS
+	if l.healthDirty {
+		c.Health, l.healthDirty = l.health.saved(), false
+	}
 	c.dirty = l.dirty
 	l.dirty = nil
 	for _, e := range c.dirty {
@@ -233,7 +244,7 @@ func (l *lane) collect(floor store.Offset) *collected {
 	}
 	c.Delete = slices.Clone(l.gone)
 	c.Intents = slices.Clone(l.applied)
-	c.changed = c.Following != l.savedFollowing || len(c.Upsert)+len(c.Delete)+len(c.Intents) > 0 ||
+	c.changed = l.inDoubt || c.Following != l.savedFollowing || c.Health != nil || c.HeldMS != l.savedHeldMS || len(c.Upsert)+len(c.Delete)+len(c.Intents) > 0 ||
 		!c.Following && (c.Cursor != l.savedCursor || !slices.Equal(c.Ahead, l.savedAhead))
 	return c
 }
@@ -243,7 +254,8 @@ func (l *lane) settled(c *collected) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if c.changed {
-		l.savedCursor, l.savedAhead, l.savedFollowing = c.Cursor, c.Ahead, c.Following
+		l.savedCursor, l.savedAhead, l.savedFollowing, l.savedHeldMS = c.Cursor, c.Ahead, c.Following, c.HeldMS
+		l.inDoubt = false
 	}
 	l.gone = l.gone[c.gone:]
 	l.applied = l.applied[c.applied:]
@@ -251,7 +263,7 @@ func (l *lane) settled(c *collected) {
 	switch {
 	case len(l.dirty)+len(l.gone)+len(l.applied) > 0:
 		l.mark()
-	case l.window.len() > 0:
+	case l.window.len() > 1 && l.inFlight > 0 && !l.stopped:
 		l.s.stall(l) // looked at again, for stragglers
 	}
 	if l.stopped && l.inFlight == 0 && !l.marked {
@@ -261,10 +273,12 @@ func (l *lane) settled(c *collected) {
 	l.trim()
 }
 
-// unsettle puts back what a failed settlement did not write.
+// unsettle puts back what a failed settlement did not write, or may have written.
 func (l *lane) unsettle(c *collected) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.healthDirty = l.healthDirty || c.Health != nil
+	l.inDoubt = true
 	for _, e := range c.dirty {
 		if !e.dirty && e.state != ended {
 			e.dirty = true
@@ -316,7 +330,7 @@ func (l *lane) spillStragglers() {
 // delivery is the row of an entry.
 func (l *lane) delivery(e *entry) store.Delivery {
 	d := store.Delivery{
-		Lane: l.id, Offset: e.offset, State: store.Retrying, Barrier: e.barrier, Attempts: e.tries, DueAt: e.due,
+		Lane: l.id, Offset: e.offset, State: store.Retrying, Barrier: e.barrier, Attempts: e.tries, Charged: e.charged, DueAt: e.due,
 		FirstFailedAt: e.firstFailed, HeldMS: e.heldMS, Reason: string(e.reason), Status: e.status, Error: e.errText,
 		Keys: []string{},
 	}

@@ -108,6 +108,7 @@ func (s *Store) appendWith(ctx context.Context, claim SourceClaim, b *Batch, mor
 
 func (s *Store) append(ctx context.Context, claim SourceClaim, b *Batch, more func(first Offset) []statement) (Offset, error) {
 	a := &s.appender
+	begun := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, appendTimeout, errSlow)
 	defer cancel()
 	if err := a.take(ctx); err != nil {
@@ -123,6 +124,7 @@ func (s *Store) append(ctx context.Context, claim SourceClaim, b *Batch, more fu
 	}
 	s.publish(claim, b, first)
 	s.head.advance(first + Offset(b.Len()))
+	s.metrics.append(b.Len(), time.Since(begun))
 	return first, nil
 }
 

@@ -19,6 +19,7 @@ type Lane struct {
 	Ahead        []OffsetRange // settled above the cursor
 	Following    bool
 	HeldMS       int64
+	Health       EndpointHealth
 	Subscription subscriptions.Subscription
 }
 
@@ -173,7 +174,7 @@ func (s *Store) takeLanes(ctx context.Context, lease Lease) (claimed []int32, er
 }
 
 const lanesSQL = `
-SELECT ` + subscriptionColumns + `, c.lane, c.epoch, ` + effectiveCursor + `, c.ahead, c.following, c.held_ms
+SELECT ` + subscriptionColumns + `, c.lane, c.epoch, ` + effectiveCursor + `, c.ahead, c.following, c.held_ms, coalesce(c.health, '{}')
 FROM rowcall.cursors c
 JOIN rowcall.subscriptions s ON s.id = c.subscription
 LEFT JOIN rowcall.leases l ON l.instance = c.owner
@@ -189,7 +190,7 @@ func (s *Store) readLanes(ctx context.Context, lease Lease, ids []int32) ([]Lane
 		var l Lane
 		var ahead []int64
 		var err error
-		l.Subscription, err = s.scanSubscription(row, &l.ID, &l.Epoch, &l.Cursor, &ahead, &l.Following, &l.HeldMS)
+		l.Subscription, err = s.scanSubscription(row, &l.ID, &l.Epoch, &l.Cursor, &ahead, &l.Following, &l.HeldMS, &l.Health)
 		for i := 0; i+1 < len(ahead); i += 2 {
 			l.Ahead = append(l.Ahead, OffsetRange{From: Offset(ahead[i]), Past: Offset(ahead[i+1])})
 		}
@@ -200,7 +201,7 @@ func (s *Store) readLanes(ctx context.Context, lease Lease, ids []int32) ([]Lane
 // Many lanes share the floor: their event is looked up once.
 const backlogsSQL = `
 WITH lanes AS (
-  SELECT c.lane, c.subscription, ` + effectiveCursor + ` AS at
+  SELECT c.lane, c.subscription, c.health, ` + effectiveCursor + ` AS at
   FROM rowcall.cursors c LEFT JOIN rowcall.leases l ON l.instance = c.owner
 ), waiting AS (
   SELECT p.at, e.time
@@ -211,7 +212,7 @@ WITH lanes AS (
          count(*) FILTER (WHERE state = 'blocked') AS blocked, count(*) FILTER (WHERE state = 'dead') AS dead
   FROM rowcall.deliveries GROUP BY lane
 )
-SELECT lane, subscription, at, coalesce(retrying, 0), coalesce(blocked, 0), coalesce(dead, 0), time
+SELECT lane, subscription, at, coalesce(retrying, 0), coalesce(blocked, 0), coalesce(dead, 0), coalesce(health, '{}'), time
 FROM lanes LEFT JOIN held USING (lane) LEFT JOIN waiting USING (at)
 ORDER BY lane`
 
@@ -225,7 +226,7 @@ func (s *Store) Backlogs(ctx context.Context) ([]Backlog, error) {
 	backlogs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Backlog, error) {
 		var b Backlog
 		var oldest *time.Time
-		err := row.Scan(&b.Lane, &b.Subscription, &b.Cursor, &b.Retrying, &b.Blocked, &b.Dead, &oldest)
+		err := row.Scan(&b.Lane, &b.Subscription, &b.Cursor, &b.Retrying, &b.Blocked, &b.Dead, &b.Health, &oldest)
 		if oldest != nil {
 			b.OldestAt = oldest.UnixMicro()
 		}
@@ -243,5 +244,6 @@ type Backlog struct {
 	Subscription            subscriptions.ID
 	Cursor                  Offset // effective: the floor counted in
 	Retrying, Blocked, Dead int64
+	Health                  EndpointHealth
 	OldestAt                int64 // commit time of the event at the cursor, µs; 0: none is waiting
 }

@@ -199,8 +199,12 @@ func TestBacklogsCountWhatEachLaneOwes(t *testing.T) {
 	settle(t, s, store.Settlement{Floor: 11, Lanes: []store.LaneSettlement{
 		{Lane: lanes["y"].ID, Epoch: lanes["y"].Epoch, Cursor: 9, Following: true},
 		{Lane: lanes["x"].ID, Epoch: lanes["x"].Epoch, Cursor: 8, Upsert: []store.Delivery{
-			{Offset: 3, State: store.Retrying}, {Offset: 4, State: store.Blocked}, {Offset: 5, State: store.Blocked},
-			{Offset: 6, State: store.Dead}, {Offset: 7, State: store.Dead}, {Offset: 2, State: store.Dead},
+			{Offset: 3, State: store.Retrying},
+			{Offset: 4, State: store.Blocked},
+			{Offset: 5, State: store.Blocked},
+			{Offset: 6, State: store.Dead},
+			{Offset: 7, State: store.Dead},
+			{Offset: 2, State: store.Dead},
 		}},
 	}})
 	got, err := s.Backlogs(t.Context())

@@ -28,6 +28,7 @@ type Delivery struct {
 	Keys          []string // the keys it orders; two at a key change
 	Barrier       string   // the table whose every key it waits for and holds
 	Attempts      int
+	Charged       int       // of Attempts: those that count against the budget
 	DueAt         time.Time // of retrying; zero: at once
 	FirstFailedAt time.Time
 	HeldMS        int64
@@ -41,13 +42,15 @@ type Delivery struct {
 
 // deliveryColumns are what scanDelivery reads, of rowcall.deliveries d.
 const deliveryColumns = `d.lane, d."offset", d.state, d.keys, coalesce(d.barrier, ''), d.attempts, d.due_at,
-  d.first_failed_at, d.held_ms, d.reason, d.status, d.error, d.updated_at`
+  d.first_failed_at, d.held_ms, d.reason, d.status, d.error, d.charged, d.updated_at`
 
 func scanDelivery(row pgx.Row, more ...any) (Delivery, error) {
 	var d Delivery
 	var due, firstFailed *time.Time
-	err := row.Scan(append([]any{&d.Lane, &d.Offset, &d.State, &d.Keys, &d.Barrier, &d.Attempts, &due,
-		&firstFailed, &d.HeldMS, &d.Reason, &d.Status, &d.Error, &d.UpdatedAt}, more...)...)
+	err := row.Scan(append([]any{
+		&d.Lane, &d.Offset, &d.State, &d.Keys, &d.Barrier, &d.Attempts, &due,
+		&firstFailed, &d.HeldMS, &d.Reason, &d.Status, &d.Error, &d.Charged, &d.UpdatedAt,
+	}, more...)...)
 	d.DueAt, d.FirstFailedAt, d.UpdatedAt = timeOf(due), timeOf(firstFailed), d.UpdatedAt.UTC()
 	return d, err
 }

@@ -28,7 +28,9 @@ const enterGapSQL = `
 UPDATE rowcall.sources SET state = 'gap', reason = $2, hint = $3, updated_at = now() WHERE id = $1`
 
 // gapHint is what a person can do about a gap.
-const gapHint = "compare the receivers with the source where that matters, then accept the gap: POST /v1/sources/{name}/accept-gap"
+func gapHint(source string) string {
+	return "compare the receivers with the source where that matters, then accept the gap: POST /v1/sources/" + source + "/accept-gap"
+}
 
 // RecordGap appends a gap marker to the log, records the gap and sets the
 // source's state to gap, in one transaction. The checkpoint becomes next.
@@ -70,7 +72,7 @@ func (s *Store) recordGap(ctx context.Context, c SourceClaim, g Gap, next Checkp
 	_, err = s.appendWith(ctx, c, b, func(marker Offset) []statement {
 		return []statement{
 			{sql: insertGapSQL, args: []any{int32(c.ID), reason, int64(g.From), int64(g.To), int64(marker)}},
-			{sql: enterGapSQL, args: []any{int32(c.ID), "changes may be missing: " + reason, gapHint}},
+			{sql: enterGapSQL, args: []any{int32(c.ID), "changes may be missing: " + reason, gapHint(c.Name)}},
 			{sql: notifySQL, args: []any{string(TopicGaps)}},
 		}
 	})

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,6 +16,9 @@ import (
 
 // Settlement is what became of events, for all lanes of an instance.
 type Settlement struct {
+	// Lease is the epoch of the lease under which all this became of them: where
+	// the instance holds another one now, it is fenced. 0: whichever it holds.
+	Lease int64
 	// Floor: every lane that follows, those of this settlement included, has
 	// settled all below; 0: leave. It counts for the lanes that this life of the
 	// instance claimed: ClaimLanes comes first.
@@ -30,9 +34,10 @@ type LaneSettlement struct {
 	Ahead     []OffsetRange
 	Following bool // nothing is pending: the floor counts from now on
 	HeldMS    int64
-	Upsert    []Delivery // new or changed; Lane is not read
-	Delete    []Offset   // deliveries that ended
-	Intents   []int64    // intents that were applied
+	Health    *EndpointHealth // nil: as it was saved
+	Upsert    []Delivery      // new or changed; Lane is not read
+	Delete    []Offset        // deliveries that ended
+	Intents   []int64         // intents that were applied
 }
 
 // Settle records a settlement in one transaction. Lanes whose epoch has moved
@@ -46,7 +51,7 @@ type LaneSettlement struct {
 // committed, changes nothing.
 func (s *Store) Settle(ctx context.Context, set Settlement) (fenced []LaneID, faulty map[LaneID]error, err error) {
 	lease, ok := s.currentLease()
-	if !ok {
+	if !ok || set.Lease != 0 && set.Lease != lease.Epoch {
 		return nil, nil, fmt.Errorf("settle %d lanes: %w", len(set.Lanes), ErrFenced)
 	}
 	fenced, err = s.settle(ctx, lease, set)
@@ -139,9 +144,10 @@ const (
 
 	moveCursorsSQL = `
 UPDATE rowcall.cursors c
-SET "offset" = u.cursor, ahead = u.ahead::bigint[], following = u.following, held_ms = u.held_ms
-FROM unnest($3::integer[], $4::bigint[], $5::bigint[], $6::text[], $7::boolean[], $8::bigint[])
-  AS u (lane, epoch, cursor, ahead, following, held_ms)
+SET "offset" = u.cursor, ahead = u.ahead::bigint[], following = u.following, held_ms = u.held_ms,
+    health = coalesce(u.health::jsonb, c.health)
+FROM unnest($3::integer[], $4::bigint[], $5::bigint[], $6::text[], $7::boolean[], $8::bigint[], $9::text[])
+  AS u (lane, epoch, cursor, ahead, following, held_ms, health)
 WHERE c.lane = u.lane AND c.epoch = u.epoch AND c.owner = $1 AND ` + ourLease + `
 RETURNING c.lane`
 
@@ -153,18 +159,19 @@ WHERE d.lane = u.lane AND d."offset" = u."offset"
 
 	saveDeliveriesSQL = `
 INSERT INTO rowcall.deliveries AS d (lane, "offset", state, keys, barrier, attempts, due_at, first_failed_at,
-  held_ms, reason, status, error)
+  held_ms, reason, status, error, charged)
 SELECT u.lane, u."offset", u.state, u.keys::text[], nullif(u.barrier, ''), u.attempts, u.due_at, u.first_failed_at,
-  u.held_ms, u.reason, u.status, u.error
+  u.held_ms, u.reason, u.status, u.error, u.charged
 FROM unnest($3::integer[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::integer[],
-    $10::timestamptz[], $11::timestamptz[], $12::bigint[], $13::text[], $14::integer[], $15::text[])
-  AS u (lane, epoch, "offset", state, keys, barrier, attempts, due_at, first_failed_at, held_ms, reason, status, error)
+    $10::timestamptz[], $11::timestamptz[], $12::bigint[], $13::text[], $14::integer[], $15::text[], $16::integer[])
+  AS u (lane, epoch, "offset", state, keys, barrier, attempts, due_at, first_failed_at, held_ms, reason, status, error, charged)
 JOIN rowcall.cursors c ON c.lane = u.lane AND c.epoch = u.epoch AND c.owner = $1
 WHERE ` + ourLease + `
 ON CONFLICT (lane, "offset") DO UPDATE
 SET state = excluded.state, keys = excluded.keys, barrier = excluded.barrier, attempts = excluded.attempts,
     due_at = excluded.due_at, first_failed_at = excluded.first_failed_at, held_ms = excluded.held_ms,
-    reason = excluded.reason, status = excluded.status, error = excluded.error, updated_at = now()`
+    reason = excluded.reason, status = excluded.status, error = excluded.error, charged = excluded.charged,
+    updated_at = now()`
 
 	deleteIntentsSQL = `
 DELETE FROM rowcall.intents i
@@ -186,7 +193,7 @@ func (s *Store) settle(ctx context.Context, lease Lease, set Settlement) (fenced
 	}
 	if len(set.Lanes) > 0 {
 		batch.Queue(moveCursorsSQL, lease.Instance, lease.Epoch, rows.lanes, rows.epochs, rows.cursors, rows.aheads,
-			rows.followings, rows.helds)
+			rows.followings, rows.helds, rows.healths)
 	}
 	// Deletions before the rest: where both name an offset, it stays.
 	if d := &rows.ended; len(d.lanes) > 0 {
@@ -194,7 +201,7 @@ func (s *Store) settle(ctx context.Context, lease Lease, set Settlement) (fenced
 	}
 	if d := &rows.saved; len(d.lanes) > 0 {
 		batch.Queue(saveDeliveriesSQL, lease.Instance, lease.Epoch, d.lanes, d.epochs, d.offsets, d.states, d.keys, d.barriers,
-			d.attempts, d.dues, d.firstFailed, d.helds, d.reasons, d.statuses, d.errors)
+			d.attempts, d.dues, d.firstFailed, d.helds, d.reasons, d.statuses, d.errors, d.charges)
 	}
 	if d := &rows.applied; len(d.lanes) > 0 {
 		batch.Queue(deleteIntentsSQL, lease.Instance, lease.Epoch, d.lanes, d.epochs, d.values)
@@ -255,7 +262,8 @@ type settledRows struct {
 	aheads         []string
 	followings     []bool
 	helds          []int64
-	lowest         int64 // the lowest cursor of a lane that follows; 0: none does
+	healths        []*string // as JSON; nil: left as it is
+	lowest         int64     // the lowest cursor of a lane that follows; 0: none does
 	ended, applied pairRows
 	saved          deliveryRows
 }
@@ -283,6 +291,7 @@ type deliveryRows struct {
 	reasons           []string
 	statuses          []int32
 	errors            []string
+	charges           []int32
 }
 
 func (r *deliveryRows) add(l *LaneSettlement, d *Delivery) {
@@ -299,18 +308,22 @@ func (r *deliveryRows) add(l *LaneSettlement, d *Delivery) {
 	r.reasons = append(r.reasons, cleanText(d.Reason))
 	r.statuses = append(r.statuses, int32(d.Status))
 	r.errors = append(r.errors, cleanText(d.Error))
+	r.charges = append(r.charges, int32(d.Charged))
 }
 
 func rowsOf(lanes []LaneSettlement) settledRows {
 	n := len(lanes)
 	r := settledRows{
 		lanes: make([]int32, n), epochs: make([]int64, n), cursors: make([]int64, n),
-		aheads: make([]string, n), followings: make([]bool, n), helds: make([]int64, n),
+		aheads: make([]string, n), followings: make([]bool, n), helds: make([]int64, n), healths: make([]*string, n),
 	}
 	for i := range lanes {
 		l := &lanes[i]
 		r.lanes[i], r.epochs[i], r.cursors[i] = int32(l.Lane), l.Epoch, int64(l.Cursor)
 		r.aheads[i], r.followings[i], r.helds[i] = rangesArray(l.Ahead), l.Following, l.HeldMS
+		if l.Health != nil {
+			r.healths[i] = new(healthText(l.Health))
+		}
 		if l.Following && (r.lowest == 0 || int64(l.Cursor) < r.lowest) {
 			r.lowest = int64(l.Cursor)
 		}
@@ -325,6 +338,17 @@ func rowsOf(lanes []LaneSettlement) settledRows {
 		}
 	}
 	return r
+}
+
+// healthText is the JSON of a health, without what the database refuses.
+func healthText(h *EndpointHealth) string {
+	clean := *h
+	clean.Reason = cleanText(h.Reason)
+	text, err := json.Marshal(clean)
+	if err != nil {
+		return "{}" // a time past the year 9999: nothing we make
+	}
+	return string(text)
 }
 
 // rangesArray is the literal of a bigint[]: from, past, from, past, …

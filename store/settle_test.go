@@ -280,3 +280,28 @@ func BenchmarkSettle(b *testing.B) {
 		})
 	}
 }
+
+// A process that lost its lease and won it back settles nothing that it did
+// under the one before.
+func TestASettlementUnderAnotherLeaseIsFenced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s, _ := w.instance("a")
+	lease, err := s.Lease(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	subscribe(t, s, "x", store.Start{})
+	x := claim(t, s)["x"]
+	settle(t, s, store.Settlement{Lease: lease.Epoch, Floor: 3})
+	before := w.state()
+	_, _, err = s.Settle(t.Context(), store.Settlement{Lease: lease.Epoch + 1, Floor: 50, Lanes: []store.LaneSettlement{{
+		Lane: x.ID, Epoch: x.Epoch, Cursor: 7,
+	}}})
+	if !errors.Is(err, store.ErrFenced) {
+		t.Errorf("error %v, want fenced", err)
+	}
+	if after := w.state(); after != before {
+		t.Errorf("rows were\n%s\nand are\n%s", before, after)
+	}
+}

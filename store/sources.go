@@ -116,7 +116,9 @@ func (s *Store) ClaimSource(ctx context.Context, name string) (SourceClaim, Sour
 	if err != nil {
 		return claim, src, fmt.Errorf("claim source %s: %w", name, err)
 	}
-	if _, err := s.pool.Exec(ctx, endAppenderSQL, name, lease.Instance); err != nil {
+	if _, err := s.pool.Exec(ctx, endAppenderSQL, name, lease.Instance); Unavailable(err) {
+		return claim, src, fmt.Errorf("claim source %s: %w", name, err)
+	} else if err != nil {
 		s.log.Warn().Err(err).Str("source", name).Msg("cannot end the connection of the former owner")
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
@@ -24,12 +25,13 @@ type Config struct {
 	URL               string // the database that holds schema rowcall
 	Instance          string // name of this instance: the same after its restart, unlike any other's
 	Cipher            *subscriptions.Cipher
-	RingBytes         int64         // the newest part of the log kept in memory; default 32 MiB
-	Retention         time.Duration // how long delivered events stay in the log; default 168h
-	LogMaxBytes       int64         // disk for the log; default 32 GiB; appends go on beyond it, with a warning
-	AttemptsRetention time.Duration // default 7 days
-	DeadRetention     time.Duration // how long dead letters stay; default 30 days
-	LeaseTTL          time.Duration // default 4s; renewed every quarter of it
+	RingBytes         int64                 // the newest part of the log kept in memory; default 32 MiB
+	Retention         time.Duration         // how long delivered events stay in the log; default 168h
+	LogMaxBytes       int64                 // disk for the log; default 32 GiB; appends go on beyond it, with a warning
+	AttemptsRetention time.Duration         // default 7 days
+	DeadRetention     time.Duration         // how long dead letters stay; default 30 days
+	LeaseTTL          time.Duration         // default 4s; renewed every quarter of it
+	Registerer        prometheus.Registerer // nil: no metrics
 	Logger            zerolog.Logger
 }
 
@@ -67,9 +69,10 @@ func (c *Config) validate() error {
 // concurrent use. One that finds the database down returns an error for which
 // Unavailable is true, after having given up nothing: callers try again.
 type Store struct {
-	config Config
-	pool   *pgxpool.Pool
-	log    zerolog.Logger
+	config  Config
+	pool    *pgxpool.Pool
+	log     zerolog.Logger
+	metrics metrics
 
 	head     head     // the offset that the next event gets
 	ring     ring     // the newest part of the log
@@ -105,12 +108,12 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open pool: %w", err)
 	}
-	s := &Store{config: config, pool: pool, log: config.Logger.With().Str("component", "store").Logger()}
+	s := &Store{config: config, pool: pool, log: config.Logger, metrics: newMetrics()}
 	s.ring.limit = config.RingBytes
 	s.appender.turn = make(chan struct{}, 1)
 	s.spans = defaultSpans(config.LogMaxBytes)
 	s.holder.init()
-	if err := s.check(ctx); err != nil {
+	if err := errors.Join(s.metrics.register(config.Registerer), s.check(ctx)); err != nil {
 		pool.Close()
 		return nil, err
 	}

@@ -289,8 +289,10 @@ func (s *Store) scanSubscription(row pgx.Row, more ...any) (subscriptions.Subscr
 	var sub subscriptions.Subscription
 	var spec, sealed, sealedEndpoint []byte
 	var previousEnds *time.Time
-	err := row.Scan(append([]any{&sub.ID, &sub.Version, &sub.State, &sub.StateReason, &sub.CreatedAt, &sub.UpdatedAt,
-		&spec, &sealed, &sealedEndpoint, &previousEnds}, more...)...)
+	err := row.Scan(append([]any{
+		&sub.ID, &sub.Version, &sub.State, &sub.StateReason, &sub.CreatedAt, &sub.UpdatedAt,
+		&spec, &sealed, &sealedEndpoint, &previousEnds,
+	}, more...)...)
 	if err != nil {
 		return sub, err
 	}

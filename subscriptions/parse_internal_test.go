@@ -42,8 +42,11 @@ func TestMembersThatAreNotAvailableYetAreRead(t *testing.T) {
 	_, e = merged(t, Spec{}, `{"rate_limit":{"per_second":1e999},"outage":{"hold_limit":{"bytes":1.5}},"window":{"for":4},
 		"endpoint":{"auth":{"token":5,"scopes":[1]}}}`)
 	lines := FieldErrors{
-		{"rate_limit.per_second", "must be a number"}, {"outage.hold_limit.bytes", "must be a whole number"},
-		{"window.for", "must be a string"}, {"endpoint.auth.token", "must be a string"}, {"endpoint.auth.scopes[0]", "must be a string"},
+		{"rate_limit.per_second", "must be a number"},
+		{"outage.hold_limit.bytes", "must be a whole number"},
+		{"window.for", "must be a string"},
+		{"endpoint.auth.token", "must be a string"},
+		{"endpoint.auth.scopes[0]", "must be a string"},
 	}
 	if diff := cmp.Diff(lines, e); diff != "" {
 		t.Error(diff)

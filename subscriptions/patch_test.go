@@ -66,7 +66,8 @@ func TestPatchRefusesWhatParseSpecRefuses(t *testing.T) {
 		`{"filter":"true"}`:            {"filter: is not available in this version; leave it out"},
 		`{"window":{"for":"4h"}}`: {
 			"window: is not available in this version; leave it out",
-			`window.cron: must be a cron expression of five fields in UTC such as "0 2 * * *"`},
+			`window.cron: must be a cron expression of five fields in UTC such as "0 2 * * *"`,
+		},
 	} {
 		_, err := mustParse(t, "{"+required+"}").Patch([]byte(patch))
 		if diff := cmp.Diff(want, faults(t, err)); diff != "" {
@@ -125,8 +126,10 @@ func toJSON(t *rapid.T, value any) []byte {
 func document(members map[string]*rapid.Generator[any], nulls bool) *rapid.Generator[any] {
 	return rapid.Custom(func(t *rapid.T) any {
 		result := map[string]any{}
-		for _, name := range []string{"name", "description", "labels", "a", "b", "events", "endpoint", "url", "headers", "X-A", "X-B",
-			"timeout", "ordering", "on_dead", "max_in_flight", "retry", "initial", "max", "batch", "max_bytes"} {
+		for _, name := range []string{
+			"name", "description", "labels", "a", "b", "events", "endpoint", "url", "headers", "X-A", "X-B",
+			"timeout", "ordering", "on_dead", "max_in_flight", "retry", "initial", "max", "batch", "max_bytes",
+		} {
 			generator, ok := members[name]
 			if !ok {
 				continue

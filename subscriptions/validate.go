@@ -41,6 +41,9 @@ func (s *Spec) faults() FieldErrors {
 			e.add(member.field, "is not available in this version; %s", member.remedy)
 		}
 	}
+	e.checkSyntax("filter", s.Filter)
+	e.checkSyntax("transform", s.Transform)
+	e.checkSyntax("ordering_key", s.OrderingKey)
 	return e
 }
 
@@ -84,6 +87,14 @@ func (e *FieldErrors) checkExpression(field string, text *string) {
 		e.add(field, "must have at most %d bytes", maxExpression)
 	default:
 		e.check(field, checkText(*text, 0, maxExpression, true))
+	}
+}
+
+// checkSyntax judges an expression as far as it can be without the tables it is
+// for, unless the field has a fault already.
+func (e *FieldErrors) checkSyntax(field string, text *string) {
+	if text != nil && !e.has(field) {
+		e.check(field, checkSource(*text))
 	}
 }
 

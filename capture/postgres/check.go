@@ -133,9 +133,12 @@ func (c *ordinary) checkTables(ctx context.Context, f *findings, name string, pa
 		}
 		f.warn(r.Remedy, "table %s.%s is left out: %s", r.Schema, r.Name, r.Reason)
 	}
-	if captured == 0 {
+	switch captured {
+	case 0:
 		f.warn("create tables, or correct ROWCALL_SOURCE_TABLES", "no table that can be captured matches %s", joinPatterns(patterns))
-	} else {
+	case 1:
+		f.ok("1 table would be captured")
+	default:
 		f.ok("%d tables would be captured", captured)
 	}
 	return nil

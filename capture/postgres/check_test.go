@@ -36,7 +36,7 @@ func TestCheckSaysWhatItFindsAndCreatesNothing(t *testing.T) {
 	before := w.inventory()
 	w.wantFinding(w.config(), "ok", "wal_level logical")
 	w.wantFinding(w.config(), "ok", "replication connection opens")
-	w.wantFinding(w.config(), "ok", "1 tables would be captured")
+	w.wantFinding(w.config(), "ok", "1 table would be captured")
 	w.wantFinding(w.config(), "warning", "public.bad is left out")
 	w.wantFinding(w.config(), "warning", "max_slot_wal_keep_size is unlimited")
 	w.wantFinding(w.config(), "warning", "superuser")

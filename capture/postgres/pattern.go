@@ -22,6 +22,13 @@ func (p tablePattern) String() string {
 	return quote(p.schema) + "." + quote(p.table)
 }
 
+// CheckTable reports what keeps a text from naming tables to capture:
+// "schema.table" or "schema.*", of SQL identifiers.
+func CheckTable(text string) error {
+	_, err := parsePattern(text)
+	return err
+}
+
 // parsePattern reads schema.table or schema.*, in SQL's form of identifiers:
 // what is not in double quotes is folded to lower case.
 func parsePattern(text string) (tablePattern, error) {

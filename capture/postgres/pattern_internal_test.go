@@ -23,8 +23,10 @@ func TestPatternsAreSQLIdentifiers(t *testing.T) {
 			t.Errorf("%s written as %s is %+v (%v)", text, got, again, err)
 		}
 	}
-	for _, text := range []string{``, `orders`, `.orders`, `public.`, `a.b.c`, `a.b c`, `1a.b`, `"".b`, `"a.b`, `a."b`, `rowcall.events`, `ROWCALL.*`,
-		`"rowcall".*`, `pg_catalog.*`, `information_schema.tables`, `*.*`, "\"a\x00\".b"} {
+	for _, text := range []string{
+		``, `orders`, `.orders`, `public.`, `a.b.c`, `a.b c`, `1a.b`, `"".b`, `"a.b`, `a."b`, `rowcall.events`, `ROWCALL.*`,
+		`"rowcall".*`, `pg_catalog.*`, `information_schema.tables`, `*.*`, "\"a\x00\".b",
+	} {
 		if got, err := parsePattern(text); err == nil {
 			t.Errorf("%q is taken for %+v", text, got)
 		}

@@ -63,8 +63,10 @@ func (p publication) refusal(name string) *refusal {
 	case p.ownTables:
 		return &refusal{"publication " + name + " holds tables of schema " + ownSchema + ": rowcall would capture its own writes", drop}
 	case len(p.schemas) > 0:
-		return &refusal{"publication " + name + " holds whole schemas (" + strings.Join(p.schemas, ", ") + "): tables without replica identity in them would reject UPDATE and DELETE",
-			drop}
+		return &refusal{
+			"publication " + name + " holds whole schemas (" + strings.Join(p.schemas, ", ") + "): tables without replica identity in them would reject UPDATE and DELETE",
+			drop,
+		}
 	}
 	return nil
 }
@@ -78,16 +80,20 @@ func (c *ordinary) tend(ctx context.Context, name string, p publication, s *sele
 	if p.oid == 0 {
 		if err := c.exec(ctx, "CREATE PUBLICATION "+quote(name)+" WITH "+publicationOptions); err != nil {
 			if sqlState(err) == stateNoPrivilege {
-				return &refusal{"the role may not create a publication in this database",
-					"GRANT CREATE ON DATABASE … TO the_role; or, as an administrator: CREATE PUBLICATION " + quote(name) + " WITH " + publicationOptions + "; ALTER PUBLICATION " + quote(name) + " OWNER TO the_role;"}
+				return &refusal{
+					"the role may not create a publication in this database",
+					"GRANT CREATE ON DATABASE … TO the_role; or, as an administrator: CREATE PUBLICATION " + quote(name) + " WITH " + publicationOptions + "; ALTER PUBLICATION " + quote(name) + " OWNER TO the_role;",
+				}
 			}
 			return fmt.Errorf("create publication: %w", err)
 		}
 	} else if !p.complete {
 		if err := c.exec(ctx, "ALTER PUBLICATION "+quote(name)+" SET "+publicationOptions); err != nil {
 			if sqlState(err) == stateNoPrivilege {
-				return &refusal{"publication " + name + " leaves out operations, and the role may not change it",
-					"ALTER PUBLICATION " + quote(name) + " SET " + publicationOptions + ";"}
+				return &refusal{
+					"publication " + name + " leaves out operations, and the role may not change it",
+					"ALTER PUBLICATION " + quote(name) + " SET " + publicationOptions + ";",
+				}
 			}
 			return fmt.Errorf("complete publication: %w", err)
 		}

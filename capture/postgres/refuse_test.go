@@ -117,10 +117,15 @@ func TestAServerThatCannotWorkIsRefusedAndReportedByCheck(t *testing.T) {
 		reason   string
 		hint     string
 	}{
-		"wal_level is replica": {map[string]string{"wal_level": "replica"}, "SELECT",
-			"wal_level is replica", "ALTER SYSTEM SET wal_level = 'logical'"},
-		"no slot is left": {map[string]string{"max_replication_slots": "1"},
-			"SELECT pg_create_physical_replication_slot('other')", "no replication slot is left", "max_replication_slots"},
+		"wal_level is replica": {
+			map[string]string{"wal_level": "replica"},
+			"SELECT",
+			"wal_level is replica", "ALTER SYSTEM SET wal_level = 'logical'",
+		},
+		"no slot is left": {
+			map[string]string{"max_replication_slots": "1"},
+			"SELECT pg_create_physical_replication_slot('other')", "no replication slot is left", "max_replication_slots",
+		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -96,7 +96,7 @@ func (c *Capture) begin(ctx context.Context, cat *ordinary, wal *pgconn.PgConn, 
 	}
 	if d.step == stepSkip || d.step == stepReplace {
 		// Said before it is mended: that may take long.
-		c.show(ctx, store.SourceGap, d.reason, gapHint)
+		c.show(ctx, store.SourceGap, d.reason, gapHint(c.config.Name))
 		c.log.Error().Str("reason", d.reason).Stringer("from", d.from).Msg("source has a gap")
 	}
 	if err := cat.tend(ctx, name, pub, &chosen); err != nil {
@@ -128,7 +128,10 @@ func (c *Capture) begin(ctx context.Context, cat *ordinary, wal *pgconn.PgConn, 
 	return newSession(ctx, c, cat, wal, facts, identity, have, watched{publication: pub, tables: chosen}), nil
 }
 
-const gapHint = "look at what is missing, then accept the gap: POST /v1/sources/{name}/accept-gap; delivery holds at it until then"
+// gapHint says what a person does about a gap.
+func gapHint(source string) string {
+	return "look at what is missing, then accept the gap: POST /v1/sources/" + source + "/accept-gap; delivery holds at it until then"
+}
 
 // publicationFacts compares the publication with what was captured last.
 func (c *Capture) publicationFacts(p publication, saved store.Source, chosen selection) publicationFacts {

@@ -52,21 +52,33 @@ func TestATableWhosePublicationWouldBreakWritesIsLeftOut(t *testing.T) {
 		"without_key": {[]string{`CREATE TABLE without_key (n bigint, v text)`}, false, "default"},
 		"deferrable":  {[]string{`CREATE TABLE "deferrable" (n bigint PRIMARY KEY DEFERRABLE, v text)`}, false, "default"},
 		"nothing":     {[]string{`CREATE TABLE nothing (n bigint PRIMARY KEY, v text)`, `ALTER TABLE nothing REPLICA IDENTITY NOTHING`}, false, "nothing"},
-		"lost_index": {[]string{`CREATE TABLE lost_index (n bigint NOT NULL UNIQUE, v text)`,
-			`ALTER TABLE lost_index REPLICA IDENTITY USING INDEX lost_index_n_key`, `ALTER TABLE lost_index DROP CONSTRAINT lost_index_n_key`}, false, "index"},
+		"lost_index": {[]string{
+			`CREATE TABLE lost_index (n bigint NOT NULL UNIQUE, v text)`,
+			`ALTER TABLE lost_index REPLICA IDENTITY USING INDEX lost_index_n_key`, `ALTER TABLE lost_index DROP CONSTRAINT lost_index_n_key`,
+		}, false, "index"},
 		"unlogged":  {[]string{`CREATE UNLOGGED TABLE "unlogged" (n bigint PRIMARY KEY, v text)`}, false, "default"},
 		"Weird.one": {[]string{`CREATE TABLE "Weird.one" (n bigint PRIMARY KEY, v text)`}, true, "default"},
-		"by_range": {[]string{`CREATE TABLE by_range (n bigint PRIMARY KEY, v text) PARTITION BY RANGE (n)`,
-			`CREATE TABLE by_range_1 PARTITION OF by_range FOR VALUES FROM (0) TO (100)`}, true, "default"},
-		"bad_part": {[]string{`CREATE TABLE bad_part (n bigint PRIMARY KEY, v text) PARTITION BY RANGE (n)`,
-			`CREATE TABLE bad_part_1 PARTITION OF bad_part FOR VALUES FROM (0) TO (100)`, `ALTER TABLE bad_part_1 REPLICA IDENTITY NOTHING`}, false, "default"},
-		"mixed_part": {[]string{`CREATE TABLE mixed_part (n bigint PRIMARY KEY, v text) PARTITION BY RANGE (n)`,
-			`CREATE TABLE mixed_part_1 PARTITION OF mixed_part FOR VALUES FROM (0) TO (100)`, `ALTER TABLE mixed_part REPLICA IDENTITY FULL`}, false, "full"},
-		"full_part": {[]string{`CREATE TABLE full_part (n bigint PRIMARY KEY, v text) PARTITION BY RANGE (n)`,
+		"by_range": {[]string{
+			`CREATE TABLE by_range (n bigint PRIMARY KEY, v text) PARTITION BY RANGE (n)`,
+			`CREATE TABLE by_range_1 PARTITION OF by_range FOR VALUES FROM (0) TO (100)`,
+		}, true, "default"},
+		"bad_part": {[]string{
+			`CREATE TABLE bad_part (n bigint PRIMARY KEY, v text) PARTITION BY RANGE (n)`,
+			`CREATE TABLE bad_part_1 PARTITION OF bad_part FOR VALUES FROM (0) TO (100)`, `ALTER TABLE bad_part_1 REPLICA IDENTITY NOTHING`,
+		}, false, "default"},
+		"mixed_part": {[]string{
+			`CREATE TABLE mixed_part (n bigint PRIMARY KEY, v text) PARTITION BY RANGE (n)`,
+			`CREATE TABLE mixed_part_1 PARTITION OF mixed_part FOR VALUES FROM (0) TO (100)`, `ALTER TABLE mixed_part REPLICA IDENTITY FULL`,
+		}, false, "full"},
+		"full_part": {[]string{
+			`CREATE TABLE full_part (n bigint PRIMARY KEY, v text) PARTITION BY RANGE (n)`,
 			`CREATE TABLE full_part_1 PARTITION OF full_part FOR VALUES FROM (0) TO (100)`,
-			`ALTER TABLE full_part REPLICA IDENTITY FULL`, `ALTER TABLE full_part_1 REPLICA IDENTITY FULL`}, true, "full"},
-		"keyless_root": {[]string{`CREATE TABLE keyless_root (n bigint, v text) PARTITION BY RANGE (n)`,
-			`CREATE TABLE keyless_root_1 PARTITION OF keyless_root FOR VALUES FROM (0) TO (100)`}, false, "default"},
+			`ALTER TABLE full_part REPLICA IDENTITY FULL`, `ALTER TABLE full_part_1 REPLICA IDENTITY FULL`,
+		}, true, "full"},
+		"keyless_root": {[]string{
+			`CREATE TABLE keyless_root (n bigint, v text) PARTITION BY RANGE (n)`,
+			`CREATE TABLE keyless_root_1 PARTITION OF keyless_root FOR VALUES FROM (0) TO (100)`,
+		}, false, "default"},
 	}
 	for _, test := range tests {
 		w.exec(test.sql...)

@@ -122,8 +122,7 @@ func (p *trickler) serve(ctx context.Context, client net.Conn, to string) {
 				}
 			}
 			if _, err := client.Write(part); err != nil {
-				n, rest = 0, nil
-				break
+				break // the copy the other way ends for the same reason, and closes server
 			}
 			rest = rest[len(part):]
 		}

@@ -225,7 +225,7 @@ func (s *session) tell(ctx context.Context, now time.Time) {
 		if reason != "" {
 			reason = "; " + reason
 		}
-		reason, hint = s.watched.gap+reason, gapHint
+		reason, hint = s.watched.gap+reason, gapHint(s.config.Name)
 	}
 	if !s.troubled.IsZero() {
 		s.log.Info().Dur("dur", now.Sub(s.troubled)).Msg("source streams again")

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -26,7 +26,7 @@ func (checkCmd) Help() string {
 code 1 where there is a fault; warnings do not count.
 
 Example:
-  ROWCALL_DATABASE_URL=postgres://rowcall:secret@db/app rowcall check`
+  ROWCALL_DATABASE_URL=postgres://app:secret@db/app rowcall check`
 }
 
 // finding is one line of check: of the store or of the source.
@@ -94,11 +94,7 @@ func checkStore(ctx context.Context, address string) []finding {
 	add := func(level, what, remedy string) { fs = append(fs, finding{"store", level, what, remedy}) }
 	conn, err := pgx.Connect(ctx, address)
 	if err != nil {
-		remedy := "start it, or correct ROWCALL_DATABASE_URL"
-		if explained := explainStore(err); !errors.Is(err, explained) || explained.Error() != err.Error() {
-			remedy = strings.TrimPrefix(explained.Error(), err.Error()+": ")
-		}
-		add("fault", "cannot connect: "+err.Error(), remedy)
+		add("fault", "cannot connect: "+cause(err), cmp.Or(storeRemedy(err), "start it, or correct ROWCALL_DATABASE_URL"))
 		return fs
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
@@ -106,7 +102,9 @@ func checkStore(ctx context.Context, address string) []finding {
 		current_setting('default_transaction_read_only')::bool, pg_backend_pid()::bigint, current_user::text, current_database()::text,
 		has_database_privilege(current_database(), 'CREATE'), to_regnamespace('rowcall') IS NOT NULL,
 		coalesce(has_schema_privilege(to_regnamespace('rowcall'), 'CREATE, USAGE'), false),
-		abs(extract(epoch FROM clock_timestamp()) - $1)::float8`
+		abs(extract(epoch FROM clock_timestamp()) - $1)::float8,
+		'rowcall' = ANY (SELECT CASE s WHEN '"$user"' THEN current_user ELSE trim(s, '"') END
+		                 FROM regexp_split_to_table(current_setting('search_path'), '\s*,\s*') s)`
 	var (
 		number                         int
 		version, role, database        string
@@ -114,11 +112,12 @@ func checkStore(ctx context.Context, address string) []finding {
 		mayCreate, hasSchema, mayCreIn bool
 		pid                            int64
 		skew                           float64
+		mixed                          bool
 	)
 	now := float64(time.Now().UnixMicro()) / 1e6
 	if err := conn.QueryRow(ctx, query, now).Scan(&number, &version, &standby, &readOnly, &pid, &role, &database,
-		&mayCreate, &hasSchema, &mayCreIn, &skew); err != nil {
-		add("fault", "cannot be asked: "+err.Error(), "let "+role+" read the system catalogue")
+		&mayCreate, &hasSchema, &mayCreIn, &skew, &mixed); err != nil {
+		add("fault", "cannot be asked: "+cause(err), "let the role in ROWCALL_DATABASE_URL read the system catalogue")
 		return fs
 	}
 	if number < 140000 {
@@ -142,6 +141,11 @@ func checkStore(ctx context.Context, address string) []finding {
 	default:
 		add("fault", "schema rowcall is not there, and may not be created", fmt.Sprintf("GRANT CREATE ON DATABASE %s TO %s;",
 			pgx.Identifier{database}.Sanitize(), pgx.Identifier{role}.Sanitize()))
+	}
+	if mixed {
+		add("warning", "the search_path of role "+role+" leads to schema rowcall: where an application connects as this role, "+
+			"names without a schema find rowcall's tables before its own, and its new tables are made among them",
+			fmt.Sprintf("ALTER ROLE %s SET search_path = public; -- or give rowcall a role of another name", pgx.Identifier{role}.Sanitize()))
 	}
 	if own := int64(conn.PgConn().PID()); own != pid {
 		add("fault", "a connection pooler stands in between: sessions are not ours alone", "name the server itself in ROWCALL_DATABASE_URL")

@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/rowcall/rowcall/api"
+	"github.com/rowcall/rowcall/capture/postgres"
 	"github.com/rowcall/rowcall/dispatch"
 	"github.com/rowcall/rowcall/subscriptions"
 )
@@ -168,7 +169,7 @@ func (f *storeFlags) parse(s *settings) string {
 		if !s.faulty("database_url") {
 			s.add(fault{
 				envName("database_url"), "is not set",
-				"name the Postgres that may hold the schema rowcall, as in postgres://rowcall:secret@db:5432/app",
+				"name the Postgres that may hold the schema rowcall, as in postgres://app:secret@db:5432/app",
 			})
 		}
 		return ""
@@ -191,6 +192,11 @@ func (f *sourceFlags) parse(s *settings, store string) (address, name string, ta
 	tables, err := splitTables(f.SourceTables)
 	if err != nil {
 		s.add(fault{envName("source_tables"), err.Error(), `write schema.table or schema.*, comma-separated, as in public.*,sales."Order"`})
+	}
+	for _, table := range tables {
+		if err := postgres.CheckTable(table); err != nil {
+			s.add(fault{envName("source_tables"), "cannot be read: " + err.Error(), `write schema.table or schema.*, comma-separated, as in public.*,sales."Order"`})
+		}
 	}
 	return address, f.SourceName, tables
 }

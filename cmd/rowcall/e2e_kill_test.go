@@ -191,7 +191,8 @@ type itemWrite struct {
 // oracle is what was committed, by item, in order.
 func oracle(t *testing.T, db interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}) map[int64][]itemWrite {
+},
+) map[int64][]itemWrite {
 	t.Helper()
 	rows, err := db.Query(t.Context(), `SELECT item, op, CASE WHEN op = 'delete' THEN 0 ELSE n END FROM oracle.writes ORDER BY oracle.writes.n`)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,11 +61,11 @@ func migrateStore(ctx context.Context, c config) (int, error) {
 			}
 			return n, nil
 		case refused(err) || !store.Unavailable(err):
-			return 0, explainStore(fmt.Errorf("migrate store: %w", err))
+			return 0, fmt.Errorf("migrate store: %w", explainStore(err))
 		case time.Since(begun)+wait > c.databaseWait:
-			return 0, fmt.Errorf("reach store: gave up after %v (ROWCALL_DATABASE_WAIT): %w", c.databaseWait, err)
+			return 0, fmt.Errorf("reach store: gave up after %v (ROWCALL_DATABASE_WAIT): %w", c.databaseWait, inShort{err, cause(err)})
 		case !told:
-			c.logger.Warn().Err(err).Stringer("patience", c.databaseWait).Msg("store is not reachable: waiting for it")
+			c.logger.Warn().Str("error", cause(err)).Stringer("patience", c.databaseWait).Msg("store is not reachable: waiting for it")
 			told = true
 		}
 		select {
@@ -94,17 +95,50 @@ func explainStore(err error) error {
 	case errors.Is(err, store.ErrSchema):
 		return fmt.Errorf("%w: run the version of rowcall that the schema was made by, or a newer one", err)
 	}
+	if remedy := storeRemedy(err); remedy != "" {
+		return inShort{err, cause(err) + ": " + remedy}
+	}
+	return err
+}
+
+// storeRemedy says what a person does about a server that refuses us; empty
+// where that is not known.
+func storeRemedy(err error) string {
 	pe, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
-		return err
+		return ""
 	}
 	switch pe.Code {
 	case "28P01", "28000":
-		return fmt.Errorf("%w: correct user and password in ROWCALL_DATABASE_URL, and pg_hba.conf on the server", err)
+		return "correct user and password in ROWCALL_DATABASE_URL, and pg_hba.conf on the server"
 	case "3D000":
-		return fmt.Errorf("%w: create it (CREATE DATABASE), or correct ROWCALL_DATABASE_URL", err)
+		return "create it (CREATE DATABASE), or correct ROWCALL_DATABASE_URL"
 	case "42501":
-		return fmt.Errorf("%w: as its owner, run GRANT CREATE ON DATABASE … TO the role in ROWCALL_DATABASE_URL, or run rowcall migrate as the owner", err)
+		return "as its owner, run GRANT CREATE ON DATABASE … TO the role in ROWCALL_DATABASE_URL, or run rowcall migrate as the owner"
 	}
-	return err
+	return ""
+}
+
+// inShort is an error with a text for people.
+type inShort struct {
+	error
+	text string
+}
+
+func (e inShort) Error() string { return e.text }
+func (e inShort) Unwrap() error { return e.error }
+
+// cause is an error of Postgres in a line: what the server says; where it was
+// not reached, why. pgx tells every address, each with and without TLS.
+func cause(err error) string {
+	if pe, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return fmt.Sprintf("%s (SQLSTATE %s)", pe.Message, pe.Code)
+	}
+	var lines []string
+	for line := range strings.Lines(err.Error()) {
+		if line = strings.TrimSpace(line); line != "" && !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, " ")
 }

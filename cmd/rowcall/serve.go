@@ -39,7 +39,7 @@ A second signal exits at once; nothing is lost, but what was in flight is sent a
 
 Example:
   rowcall keygen > rowcall.env
-  echo 'ROWCALL_DATABASE_URL=postgres://rowcall:secret@db/app' >> rowcall.env
+  echo 'ROWCALL_DATABASE_URL=postgres://app:secret@db/app' >> rowcall.env
   echo 'ROWCALL_EGRESS_ALLOW=private' >> rowcall.env
   set -a; . ./rowcall.env; rowcall serve`
 }
@@ -90,6 +90,8 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 	if _, err := migrateStore(ctx, c); err != nil {
 		return interrupted(ctx, err)
 	}
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildMetric())
 	s, err := store.Open(ctx, store.Config{
 		URL:               c.databaseURL,
 		Instance:          c.instance,
@@ -98,6 +100,7 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 		LogMaxBytes:       c.logMaxBytes,
 		AttemptsRetention: c.attemptsRetention,
 		DeadRetention:     c.deadRetention,
+		Registerer:        metrics,
 		Logger:            log.With().Str("component", "store").Logger(),
 	})
 	if err != nil {
@@ -114,8 +117,6 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 	}
 	defer listener.Close() // closed before, unless something below fails
 
-	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildMetric())
 	guard, err := dispatch.NewGuard(dispatch.GuardConfig{
 		Allow:     c.egressAllow,
 		PlainHTTP: c.egressHTTP,
@@ -132,7 +133,7 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 		Tables:        c.sourceTables,
 		MaxValueBytes: c.maxValueBytes,
 		Registerer:    metrics,
-		Logger:        log.With().Str("component", "capture").Str("source", c.sourceName).Logger(),
+		Logger:        log.With().Str("component", "capture").Logger(),
 	})
 	if err != nil {
 		return fmt.Errorf("make capture: %w", err)

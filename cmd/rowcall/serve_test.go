@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -627,6 +628,32 @@ func TestCheckNamesFaultsAndRemediesAndChangesNothing(t *testing.T) {
 	got = call(t, []string{"ROWCALL_DATABASE_URL=postgres://127.0.0.1:1/x"}, "check")
 	if got.code != exitFailed || !strings.Contains(got.stdout, "✗ store") || !strings.Contains(got.stdout, "→ start it") {
 		t.Errorf("a server that is not there: %+v", got)
+	}
+	if strings.ContainsRune(got.stdout, '\t') || strings.Count(got.stdout, "connection refused") != 2 {
+		t.Errorf("store and source do not say in one line each why they are not reached: %+v", got)
+	}
+	got = call(t, []string{"ROWCALL_DATABASE_URL=" + database, "ROWCALL_SOURCE_TABLES=public..x"}, "check")
+	if got.code != exitUsage || !strings.Contains(got.stderr, `want an identifier at ".x"`) {
+		t.Errorf("tables that cannot be read: %+v", got)
+	}
+}
+
+func TestCheckWarnsOfARoleThatWouldMixItsTablesWithOurs(t *testing.T) {
+	t.Parallel()
+	database := storetest.EmptyURL(t)
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const warning = "leads to schema rowcall"
+	for path, mixed := range map[string]bool{`"$user",public`: false, `public,rowcall`: true, `"rowcall"`: true, "rowcalls": false} {
+		q := u.Query()
+		q.Set("search_path", path)
+		u.RawQuery = q.Encode()
+		got := call(t, []string{"ROWCALL_DATABASE_URL=" + u.String(), "ROWCALL_SOURCE_URL=postgres://127.0.0.1:1/x"}, "check")
+		if strings.Contains(got.stdout, warning) != mixed || !strings.Contains(got.stdout, "✓ store") {
+			t.Errorf("search_path %s: want the warning %v: %+v", path, mixed, got)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 
 	"github.com/rowcall/rowcall/api/client"
@@ -68,7 +69,10 @@ func (c *sourcesCmd) printSource(p *program, s client.Source) error {
 	for _, g := range s.Gaps {
 		pairs = append(pairs, [2]string{"gap", g.From + " to " + g.To + ": " + g.Reason})
 	}
-	if err := fields(p.stdout, append(pairs, [2]string{"", " "})...); err != nil {
+	if err := fields(p.stdout, pairs...); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(p.stdout); err != nil {
 		return err
 	}
 	rows := make([][]string, len(s.Relations))

@@ -1,15 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"runtime"
 	"runtime/debug"
 )
 
-// version is set by the linker (-ldflags "-X main.version=v1.2.3") in builds
-// that have no version control at hand; else Go's own build information says it.
-var version string
+// version and commit are set by the linker (-ldflags "-X main.version=v1.2.3")
+// in builds that have no version control at hand; else Go's own build
+// information says them.
+var version, commit string
 
 // build says what this binary was made from.
 type build struct {
@@ -19,7 +21,7 @@ type build struct {
 }
 
 func buildInfo() build {
-	b := build{Version: version, Commit: "unknown", Go: runtime.Version()}
+	b := build{Version: version, Commit: commit, Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		info = new(debug.BuildInfo)
@@ -31,10 +33,11 @@ func buildInfo() build {
 		b.Version = "devel"
 	}
 	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
+		if s.Key == "vcs.revision" && b.Commit == "" {
 			b.Commit = s.Value
 		}
 	}
+	b.Commit = cmp.Or(b.Commit, "unknown")
 	return b
 }
 

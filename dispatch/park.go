@@ -1,0 +1,191 @@
+package dispatch
+
+import (
+	"container/heap"
+	"math/rand/v2"
+	"time"
+
+	"github.com/rowcall/rowcall/store"
+)
+
+// holds reports whether the endpoint is down: nothing but probes is sent.
+func (l *lane) holds() bool { return l.health.State == Parked || l.health.State == Probing }
+
+// heldNow is for how long, in milliseconds, the lane could not deliver: an
+// event's age does not count it.
+func (l *lane) heldNow(now time.Time) int64 {
+	if l.holds() {
+		return l.heldMS + now.Sub(l.health.Since).Milliseconds()
+	}
+	return l.heldMS
+}
+
+// concurrency is how many attempts may be in flight now.
+func (l *lane) concurrency() int {
+	if l.health.State == Recovering {
+		return int(min(l.limit, l.health.Limit))
+	}
+	return int(l.limit)
+}
+
+// feel has the endpoint's health take note of an attempt.
+func (l *lane) feel(e *entry, v Verdict, reply Reply) {
+	now := time.Now()
+	key := e.key
+	if key == "" {
+		key = e.offset.String()
+	}
+	if l.health.State == Healthy && v.Fault == FaultNone && l.health.FailingSince.IsZero() && !l.sample.active() {
+		l.health.LastSuccess = now // while all is well, nothing is counted
+		return
+	}
+	l.sample.add(key, v.Fault, now)
+	what := happened{fault: v.Fault, reason: v.Reason, retryAfter: reply.RetryAfter}
+	if v.Fault != FaultNone {
+		what.share, what.others = l.sample.shares(), l.owesOthers(e)
+	}
+	before := l.health
+	l.health = before.after(what, l.probe, float64(l.sub.MaxInFlight), now, rand.Float64())
+	if l.health.State == before.State && l.health.NextProbe.Equal(before.NextProbe) {
+		return
+	}
+	l.changeHealth(before, now)
+}
+
+// changeHealth does what a change of health asks for. l.mu is held.
+func (l *lane) changeHealth(before health, now time.Time) {
+	l.healthDirty = true
+	switch l.health.State {
+	case Parked:
+		if before.State == Healthy || before.State == Recovering {
+			l.refund(l.health.FailingSince)
+			l.reopen = true // without its window: memory is not held for an endpoint that is down
+			poke(l.s.reclaim)
+		}
+		l.limit = firstLimit
+	case Recovering:
+		l.sample = sample{}
+		if before.State == Probing {
+			l.heldMS += now.Sub(before.Since).Milliseconds() // as heldNow counted it until now
+			l.rouse(now)
+			poke(l.room)
+		}
+	case Healthy, Probing:
+	}
+	l.s.healthChanged(l, before, l.health)
+	l.setTimer()
+	l.mark()
+}
+
+// refund takes back the charges of the failures that led to parking.
+func (l *lane) refund(since time.Time) {
+	for _, e := range l.rows {
+		if e.charged > 0 && !e.firstFailed.Before(since) && e.state != lying {
+			e.charged = 0
+			l.toRow(e)
+		}
+	}
+}
+
+// rouse has every sleeper go as soon as the ramp allows, in a new random order:
+// their dues are of before the outage.
+func (l *lane) rouse(now time.Time) {
+	for _, e := range l.sleepers {
+		e.due = now.Add(time.Duration(rand.Int64N(int64(time.Second))))
+	}
+	heap.Init(&l.sleepers)
+}
+
+// owesOthers reports whether an event of another key than e's is owed.
+func (l *lane) owesOthers(e *entry) bool {
+	for other := range l.all() {
+		if other != e && (e.key == "" || !related(e, other)) {
+			return true
+		}
+	}
+	return l.pos < l.s.position() // more is to be read: it may hold others
+}
+
+// pumpProbe sends a probe when it is due: the oldest owed event that may go, of
+// another key than the last probe's where there is one. At most one is in flight.
+func (l *lane) pumpProbe() {
+	now := time.Now()
+	if l.health.State != Parked || l.stopped || l.held || l.inFlight > 0 || l.unsettled >= maxUnsettled {
+		return
+	}
+	if now.Before(l.health.NextProbe) {
+		l.setTimer()
+		return
+	}
+	if now.Before(l.holdUntil) || !l.s.live(now) {
+		l.s.stall(l)
+		return
+	}
+	e := l.candidate()
+	if e == nil || !l.s.budget.take(l) {
+		return // the next event, or slot, comes by here
+	}
+	l.unsleep(e)
+	l.probed = e.key
+	l.health = l.health.probe()
+	l.healthDirty = true
+	l.launch(e)
+	l.mark()
+	l.s.flights.Go(func() { l.fly(e) })
+}
+
+// candidate is the event to probe with; nil: none is owed.
+func (l *lane) candidate() *entry {
+	var first, other *entry
+	for e := range l.all() {
+		if e.waits > 0 || e.discarded || e.state != ready && e.state != sleeping {
+			continue
+		}
+		if first == nil || e.offset < first.offset {
+			first = e
+		}
+		if e.key != l.probed && (other == nil || e.offset < other.offset) {
+			other = e
+		}
+	}
+	if other != nil {
+		return other
+	}
+	return first
+}
+
+// endProbe notes that a probe said nothing about the endpoint: it is due again.
+func (l *lane) endProbe() {
+	if l.health.State == Probing {
+		l.health.State, l.health.NextProbe = Parked, time.Now().Add(time.Second)
+		l.setTimer()
+	}
+}
+
+// saved is the health as its row has it.
+func (h health) saved() *store.EndpointHealth {
+	state := h.State
+	if state == Probing {
+		state = Parked // a probe that was under way at a crash is due again
+	}
+	return &store.EndpointHealth{
+		State: string(state), Since: h.Since, Reason: string(h.Reason), NextProbe: h.NextProbe, Failures: h.Failures,
+		LastSuccess: h.LastSuccess, FailingSince: h.FailingSince,
+	}
+}
+
+// healthOf is what an earlier life saved.
+func healthOf(s store.EndpointHealth) health {
+	h := health{
+		State: HealthState(s.State), Since: s.Since, Reason: Reason(s.Reason), NextProbe: s.NextProbe, Failures: s.Failures,
+		LastSuccess: s.LastSuccess, FailingSince: s.FailingSince,
+	}
+	switch h.State {
+	case Parked:
+	case Recovering:
+		h.Limit = 1
+	default:
+		h.State = Healthy
+	}
+	return h
+}

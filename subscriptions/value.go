@@ -1,0 +1,410 @@
+package subscriptions
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"reflect"
+	"strconv"
+	"time"
+
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/common/types/traits"
+)
+
+// maxDocument bounds the JSON values that expressions open, in bytes: to read
+// one is work that the cost of an expression does not show.
+const maxDocument = 256 << 10
+
+// maxMembers bounds the members of one object.
+const maxMembers = 20_000
+
+// maxNested bounds arrays directly within arrays. Each level is read anew.
+const maxNested = 16
+
+var errTooLarge = fmt.Errorf("a JSON value is larger than %d KiB or nested too deeply for expressions", maxDocument>>10)
+
+// objectKind says how the members of an object are read.
+type objectKind int8
+
+const (
+	objectDocument objectKind = iota // by the JSON itself
+	objectRoot                       // likewise; data itself, of any length
+	objectData                       // data of a row event
+	objectRow                        // by the columns of the table
+)
+
+// jsonObject is a JSON object that is read when somebody asks. Checked expressions
+// reach its members as fields, others as a map.
+type jsonObject struct {
+	d     *Decoded
+	kind  objectKind
+	raw   []byte
+	keep  bool   // see keep.go
+	gone  bool   // member row is member old
+	index *index // shared by all views of the object
+}
+
+// index is the members of an object in their order. It is guarded by d.mu.
+type index struct {
+	parsed bool
+	err    error
+	names  map[string]int // of objects with more than fewMembers
+	list   []element
+}
+
+// fewMembers is up to how many members a search is quicker than a map.
+const fewMembers = 32
+
+// place is where the member of a name stands, -1 where there is none. The last
+// one of a name counts, as in jsonb.
+func (x *index) place(name string) int {
+	if x.names != nil {
+		if i, ok := x.names[name]; ok {
+			return i
+		}
+		return -1
+	}
+	for i := len(x.list) - 1; i >= 0; i-- {
+		if string(x.list[i].name) == name {
+			return i
+		}
+	}
+	return -1
+}
+
+type element struct {
+	name  []byte
+	raw   []byte
+	value ref.Val // nil until asked for
+}
+
+// plainValue is the JSON raw as CEL sees it, without a column's type.
+func plainValue(d *Decoded, kind objectKind, raw []byte) ref.Val { return readValue(d, kind, raw, 0) }
+
+func readValue(d *Decoded, kind objectKind, raw []byte, depth int) ref.Val {
+	if len(raw) == 0 {
+		return types.NewErr("the event %v", errNotJSON)
+	}
+	switch c := raw[skipSpace(raw, 0):]; {
+	case len(c) == 0:
+		return types.NewErr("the event %v", errNotJSON)
+	case c[0] == '{':
+		return &jsonObject{d: d, kind: kind, raw: c, index: &index{}}
+	case c[0] == '[':
+		return readList(d, c, Column{Class: ClassJSON}, depth)
+	case c[0] == '"':
+		s, err := unquoteJSON(bytes.TrimRight(c, " \t\r\n"))
+		if err != nil {
+			return types.NewErr("a string %v", err)
+		}
+		return types.String(s)
+	default:
+		switch s := string(bytes.TrimRight(c, " \t\r\n")); s {
+		case "null":
+			return types.NullValue
+		case "true":
+			return types.True
+		case "false":
+			return types.False
+		default:
+			return number(s)
+		}
+	}
+}
+
+// number reads a JSON number: int where it is one that fits, else double.
+func number(s string) ref.Val {
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return types.Int(n)
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil && !math.IsInf(f, 0) {
+		return types.NewErr("a number %v", errNotJSON)
+	}
+	return types.Double(f)
+}
+
+// columnValue is the JSON raw in the type of its column.
+func columnValue(d *Decoded, c Column, raw []byte, depth int) ref.Val {
+	if string(raw) == "null" {
+		return types.NullValue
+	}
+	if c.List && raw[0] == '[' {
+		return readList(d, raw, c, depth)
+	}
+	text := string(raw)
+	if raw[0] == '"' && c.Class != ClassJSON {
+		var err error
+		if text, err = unquoteJSON(raw); err != nil {
+			return types.NewErr("column %s %v", c.Name, err)
+		}
+	}
+	switch c.Class {
+	case ClassInt:
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+			return types.Int(n)
+		}
+	case ClassDouble:
+		// A numeric beyond what a double holds is infinite, as it compares.
+		if f, err := strconv.ParseFloat(text, 64); err == nil || math.IsInf(f, 0) {
+			return types.Double(f)
+		}
+	case ClassBool:
+		if text == "true" || text == "false" {
+			return types.Bool(text == "true")
+		}
+	case ClassTimestamp:
+		if t, ok := parseTime(text); ok {
+			return types.Timestamp{Time: t}
+		}
+		return types.NewErr("column %s holds a time that no expression can: infinity, or a year outside 1 to 9999", c.Name)
+	case ClassString:
+		if raw[0] == '"' {
+			return types.String(text)
+		}
+	case ClassJSON:
+	}
+	return readValue(d, objectDocument, raw, depth)
+}
+
+func parseTime(text string) (time.Time, bool) {
+	for _, layout := range [...]string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999"} {
+		if t, err := time.Parse(layout, text); err == nil && t.Year() >= 1 {
+			return t.UTC(), true
+		}
+	}
+	return time.Time{}, false
+}
+
+// find returns the member of a name, nil where there is none.
+func (o *jsonObject) find(name string) ref.Val {
+	if o.gone && name == "row" {
+		name = "old"
+	}
+	o.d.mu.Lock()
+	defer o.d.mu.Unlock()
+	if err := o.parse(); err != nil {
+		return err
+	}
+	i := o.index.place(name)
+	if i < 0 {
+		return nil
+	}
+	return o.value(&o.index.list[i])
+}
+
+// value reads a member. d.mu is held.
+func (o *jsonObject) value(e *element) ref.Val {
+	if e.value == nil {
+		e.value = o.read(string(e.name), e.raw)
+	}
+	if o.keep {
+		return keepValue(e.value, e.raw)
+	}
+	return e.value
+}
+
+func (o *jsonObject) read(name string, raw []byte) ref.Val {
+	switch {
+	case o.kind == objectRow && o.d.table != nil:
+		if c, ok := o.d.table.column(name); ok {
+			return columnValue(o.d, c, raw, 0)
+		}
+	case o.kind == objectData && (name == "row" || name == "old" || name == "key"):
+		return plainValue(o.d, objectRow, raw)
+	}
+	return plainValue(o.d, objectDocument, raw)
+}
+
+// parse finds the members. Its error is a CEL value. d.mu is held.
+func (o *jsonObject) parse() ref.Val {
+	x := o.index
+	if !x.parsed {
+		x.parsed = true
+		if o.kind == objectDocument && len(o.raw) > maxDocument {
+			x.err = errTooLarge
+		} else {
+			x.err = x.fill(o)
+		}
+	}
+	if x.err != nil {
+		return types.WrapErr(x.err)
+	}
+	return nil
+}
+
+func (x *index) fill(o *jsonObject) error {
+	few := 16
+	if o.kind == objectRow && o.d.table != nil {
+		few = len(o.d.table.Columns)
+	}
+	x.list = make([]element, 0, min(few, 1+len(o.raw)/6))
+	return eachMember(o.raw, func(name, raw []byte) error {
+		if len(x.list) == maxMembers {
+			return errTooLarge
+		}
+		if len(x.list) == fewMembers {
+			x.names = make(map[string]int, 4*fewMembers)
+			for i := range x.list {
+				x.names[string(x.list[i].name)] = i
+			}
+		}
+		if x.names != nil {
+			if i, ok := x.names[string(name)]; ok {
+				x.list[i].raw = raw
+				return nil
+			}
+			x.names[string(name)] = len(x.list)
+		} else if i := x.place(string(name)); i >= 0 {
+			x.list[i].raw = raw
+			return nil
+		}
+		x.list = append(x.list, element{name: name, raw: raw})
+		return nil
+	})
+}
+
+// Find, Get, Contains, Iterator and Size make an object a map.
+func (o *jsonObject) Find(key ref.Val) (ref.Val, bool) {
+	name, ok := key.(types.String)
+	if !ok {
+		return nil, false
+	}
+	v := o.find(string(name))
+	return v, v != nil && !types.IsError(v)
+}
+
+func (o *jsonObject) Get(key ref.Val) ref.Val {
+	name, ok := key.(types.String)
+	if !ok {
+		return types.MaybeNoSuchOverloadErr(key)
+	}
+	if v := o.find(string(name)); v != nil {
+		return v
+	}
+	return types.NewErr("no such key: %s", string(name))
+}
+
+func (o *jsonObject) Contains(key ref.Val) ref.Val {
+	v, ok := o.Find(key)
+	if v != nil && !ok {
+		return v
+	}
+	return types.Bool(ok)
+}
+
+func (o *jsonObject) Size() ref.Val {
+	o.d.mu.Lock()
+	defer o.d.mu.Unlock()
+	if err := o.parse(); err != nil {
+		return types.IntZero
+	}
+	return types.Int(len(o.index.list))
+}
+
+func (o *jsonObject) Iterator() traits.Iterator {
+	o.d.mu.Lock()
+	defer o.d.mu.Unlock()
+	var names []string
+	if o.parse() == nil {
+		for i := range o.index.list {
+			names = append(names, string(o.index.list[i].name))
+		}
+	}
+	return types.NewStringList(types.DefaultTypeAdapter, names).Iterator()
+}
+
+func (o *jsonObject) Equal(other ref.Val) ref.Val {
+	mapper, ok := unkept(other).(traits.Mapper)
+	if !ok {
+		return types.False
+	}
+	if o.Size() != mapper.Size() {
+		return types.False
+	}
+	plain := o.view(false)
+	for it := plain.Iterator(); it.HasNext() == types.True; {
+		name := it.Next()
+		theirs, found := mapper.Find(name)
+		if !found || types.Equal(plain.Get(name), theirs) != types.True {
+			return types.False
+		}
+	}
+	return types.True
+}
+
+func (o *jsonObject) Type() ref.Type    { return types.MapType }
+func (o *jsonObject) Value() any        { return o }
+func (o *jsonObject) IsZeroValue() bool { return o.Size() == types.IntZero }
+
+func (o *jsonObject) ConvertToNative(t reflect.Type) (any, error) {
+	return nil, fmt.Errorf("an object is no %v", t)
+}
+
+func (o *jsonObject) ConvertToType(t ref.Type) ref.Val {
+	switch t {
+	case types.MapType:
+		return o
+	case types.TypeType:
+		return types.MapType
+	}
+	return types.NewErr("type conversion error from '%s' to '%s'", types.MapType, t)
+}
+
+func (o *jsonObject) view(keep bool) *jsonObject {
+	if o.keep == keep {
+		return o
+	}
+	other := *o
+	other.keep = keep
+	return &other
+}
+
+// jsonArray is a JSON array. It keeps its text, to render as it came.
+type jsonArray struct {
+	traits.Lister
+	d     *Decoded
+	raw   []byte
+	plain []ref.Val
+	raws  [][]byte
+	keep  bool
+}
+
+func readList(d *Decoded, raw []byte, of Column, depth int) ref.Val {
+	if len(raw) > maxDocument || depth == maxNested {
+		return types.WrapErr(errTooLarge)
+	}
+	a := &jsonArray{d: d, raw: raw}
+	if err := eachElement(raw, func(b []byte) {
+		a.raws = append(a.raws, b)
+		a.plain = append(a.plain, columnValue(d, of, b, depth+1))
+	}); err != nil {
+		return types.NewErr("an array %v", err)
+	}
+	for _, v := range a.plain {
+		if types.IsError(v) {
+			return v
+		}
+	}
+	a.Lister = types.NewRefValList(types.DefaultTypeAdapter, a.plain)
+	return a
+}
+
+func (a *jsonArray) view(keep bool) *jsonArray {
+	if a.keep == keep {
+		return a
+	}
+	other := *a
+	other.keep = keep
+	values := a.plain
+	if keep {
+		values = make([]ref.Val, len(a.plain))
+		for i, v := range a.plain {
+			values[i] = keepValue(v, a.raws[i])
+		}
+	}
+	other.Lister = types.NewRefValList(types.DefaultTypeAdapter, values)
+	return &other
+}
