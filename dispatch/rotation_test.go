@@ -3,12 +3,11 @@ package dispatch_test
 import (
 	"crypto/ed25519"
 	"encoding/base64"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"net/http"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 

@@ -117,7 +117,8 @@ func (k *tokens) entry(c *oauthClient) *token {
 	return entry
 }
 
-// forget makes room: first of tokens that are over, then of any. mu is held.
+// forget makes room for a tenth more, so that it has not to be done at each: of
+// tokens that are over, then of any. mu is held.
 func (k *tokens) forget() {
 	now := time.Now()
 	for id, entry := range k.byID {
@@ -126,7 +127,7 @@ func (k *tokens) forget() {
 		}
 	}
 	for id, entry := range k.byID {
-		if len(k.byID) < maxTokens {
+		if len(k.byID) < maxTokens-maxTokens/10 {
 			return
 		}
 		if entry.fetching == nil {
