@@ -73,7 +73,7 @@ func hostileData() string {
 // other tests, and the best of three tries counts. Creation may take longer, but not long.
 // What the estimate would refuse runs here too: it may be wrong.
 func TestHostileExpressionsStop(t *testing.T) {
-	const create, run = 2 * time.Second, 100 * time.Millisecond
+	const create, run = 2 * time.Second, 400 * time.Millisecond
 	data := []byte(hostileData())
 	for name, source := range hostile() {
 		t.Run(name, func(t *testing.T) {
