@@ -180,7 +180,9 @@ func TestACronExpressionDecidesWhenToProbe(t *testing.T) {
 		}
 		end, _ := life(t, m, e)
 		time.Sleep(time.Minute)
+		e.mu.Lock()
 		tried := len(probes)
+		e.mu.Unlock()
 		time.Sleep(10 * time.Hour)
 		end()
 		if got := len(probes) - tried; got != 10 {

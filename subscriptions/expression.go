@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"strings"
+	"sync"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
@@ -93,32 +94,42 @@ func languageOptions() []cel.EnvOption {
 	}
 }
 
+// compiler makes programs. They share what does not depend on a table, which
+// is most of what they weigh.
+type compiler struct {
+	base func() (*cel.Env, error)
+}
+
+func newCompiler() *compiler {
+	return &compiler{base: sync.OnceValues(func() (*cel.Env, error) {
+		return cel.NewCustomEnv(append(languageOptions(),
+			cel.Variable("type", cel.StringType),
+			cel.Variable("subject", cel.StringType),
+			cel.Variable("source", cel.StringType),
+			cel.Variable("time", cel.TimestampType),
+			cel.Variable("key", cel.StringType),
+			plainFunctionOption(),
+		)...)
+	})}
+}
+
 // compile checks an expression against a table, nil for an unknown one, and
 // plans it. Columns that the table lacks are taken for absent ones of any type.
-func compile(kind exprKind, source string, table *TableTypes) (*program, error) {
-	return compileWithin(maxCost, kind, source, table)
+func (c *compiler) compile(kind exprKind, source string, table *TableTypes) (*program, error) {
+	return c.compileWithin(maxCost, kind, source, table)
 }
 
 // compileWithin is compile with another bound on the estimate.
-func compileWithin(most uint64, kind exprKind, source string, table *TableTypes) (*program, error) {
+func (c *compiler) compileWithin(most uint64, kind exprKind, source string, table *TableTypes) (*program, error) {
 	if len(source) > maxExpression {
 		return nil, fmt.Errorf("must have at most %d bytes", maxExpression)
 	}
-	provider, err := newTypeProvider(table)
+	base, err := c.base()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("make expression environment: %w", err)
 	}
-	env, err := cel.NewCustomEnv(append(languageOptions(),
-		cel.CustomTypeProvider(provider),
-		cel.CustomTypeAdapter(provider.Registry),
-		cel.Variable(varData, provider.data),
-		cel.Variable("type", cel.StringType),
-		cel.Variable("subject", cel.StringType),
-		cel.Variable("source", cel.StringType),
-		cel.Variable("time", cel.TimestampType),
-		cel.Variable("key", cel.StringType),
-		plainFunctionOption(),
-	)...)
+	provider := newTypeProvider(base.CELTypeProvider(), table)
+	env, err := base.Extend(cel.CustomTypeProvider(provider), cel.Variable(varData, provider.data))
 	if err != nil {
 		return nil, fmt.Errorf("make expression environment: %w", err)
 	}

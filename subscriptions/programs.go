@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// maxPrograms bounds how many compiled expressions are remembered. Each is
-// about a hundred times its source.
+// maxPrograms bounds how many compiled expressions are remembered. A usual one
+// weighs 9 KiB.
 const maxPrograms = 2048
 
 // Programs remembers compiled expressions, so that subscriptions with the same
@@ -29,6 +29,8 @@ const maxPrograms = 2048
 // table), or the error of ctx, which is none: then the event is looked at
 // again. Neither is ever "no match".
 type Programs struct {
+	compiler *compiler
+
 	mu      sync.Mutex
 	entries map[programKey]*programEntry
 }
@@ -46,7 +48,7 @@ type programEntry struct {
 
 // NewPrograms makes an empty one.
 func NewPrograms() *Programs {
-	return &Programs{entries: map[programKey]*programEntry{}}
+	return &Programs{compiler: newCompiler(), entries: map[programKey]*programEntry{}}
 }
 
 // get compiles an expression for a table, or finds it. Faults are remembered
@@ -66,7 +68,7 @@ func (p *Programs) get(kind exprKind, source string, table *TableTypes) (*progra
 		p.entries[key] = entry
 	}
 	p.mu.Unlock()
-	entry.once.Do(func() { entry.program, entry.err = compile(kind, source, table) })
+	entry.once.Do(func() { entry.program, entry.err = p.compiler.compile(kind, source, table) })
 	return entry.program, entry.err
 }
 

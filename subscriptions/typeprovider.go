@@ -15,21 +15,17 @@ const (
 
 // typeProvider tells CEL what the events of one table look like.
 type typeProvider struct {
-	*types.Registry
+	types.Provider
 	table *TableTypes
 	data  *cel.Type // of the variable data
 }
 
-func newTypeProvider(table *TableTypes) (*typeProvider, error) {
-	registry, err := types.NewRegistry()
-	if err != nil {
-		return nil, fmt.Errorf("make type registry: %w", err)
-	}
-	p := &typeProvider{Registry: registry, table: table, data: cel.DynType}
+func newTypeProvider(others types.Provider, table *TableTypes) *typeProvider {
+	p := &typeProvider{Provider: others, table: table, data: cel.DynType}
 	if table != nil {
 		p.data = cel.ObjectType(dataType)
 	}
-	return p, nil
+	return p
 }
 
 // FindStructType is part of types.Provider, as are the two below.
@@ -37,7 +33,7 @@ func (p *typeProvider) FindStructType(name string) (*types.Type, bool) {
 	if p.table != nil && (name == dataType || name == rowType) {
 		return types.NewTypeTypeWithParam(types.NewObjectType(name)), true
 	}
-	return p.Registry.FindStructType(name)
+	return p.Provider.FindStructType(name)
 }
 
 var dataMembers = []string{
@@ -55,7 +51,7 @@ func (p *typeProvider) FindStructFieldNames(name string) ([]string, bool) {
 		}
 		return names, true
 	}
-	return p.Registry.FindStructFieldNames(name)
+	return p.Provider.FindStructFieldNames(name)
 }
 
 func (p *typeProvider) FindStructFieldType(name, field string) (*types.FieldType, bool) {
@@ -74,7 +70,7 @@ func (p *typeProvider) FindStructFieldType(name, field string) (*types.FieldType
 		}
 		return fieldOf(field, columnType(c)), true
 	}
-	return p.Registry.FindStructFieldType(name, field)
+	return p.Provider.FindStructFieldType(name, field)
 }
 
 func dataMemberType(field string) *cel.Type {

@@ -83,7 +83,7 @@ func (w *world) prepare(ctx context.Context) error {
 
 func drainPhase(ctx context.Context, w *world, o options, r *report) error {
 	for range o.rounds {
-		m, err := w.drain(ctx, o.events, o.profile)
+		m, err := w.drain(ctx, o.events)
 		if err != nil {
 			return err
 		}
@@ -95,17 +95,14 @@ func drainPhase(ctx context.Context, w *world, o options, r *report) error {
 
 // drain writes a backlog while rowcall is down, measures the ceilings on it, and
 // then rowcall: the WAL through the log to the receiver.
-func (w *world) drain(ctx context.Context, n int, profile string) (m round, err error) {
-	if err := w.write(ctx, n, 8, 0); err != nil {
-		return m, err
-	}
-	if m.recvRate, err = w.recvlogical(ctx, n); err != nil {
+func (w *world) drain(ctx context.Context, n int) (m round, err error) {
+	if m.recvRate, err = w.backlog(ctx, n); err != nil {
 		return m, err
 	}
 	if m.bareRate, m.bareCPU, err = w.bare(ctx, min(n, 60_000)); err != nil {
 		return m, err
 	}
-	if err := w.deliver(ctx, n, profile, &m); err != nil {
+	if err := w.deliver(ctx, n, &m); err != nil {
 		return m, err
 	}
 	m.logRate, err = w.logOnly(ctx, n)
@@ -113,7 +110,7 @@ func (w *world) drain(ctx context.Context, n int, profile string) (m round, err 
 }
 
 // deliver starts rowcall on a backlog of n and waits until the receiver has all.
-func (w *world) deliver(ctx context.Context, n int, profile string, m *round) error {
+func (w *world) deliver(ctx context.Context, n int, m *round) error {
 	if err := forget(ctx, w.hooks, "bench"); err != nil {
 		return err
 	}
@@ -122,11 +119,7 @@ func (w *world) deliver(ctx context.Context, n int, profile string, m *round) er
 		return err
 	}
 	pg := usedTree(w.postman)
-	var extra []string
-	if profile != "" {
-		extra = []string{"ROWCALL_CPU_PROFILE=" + profile}
-	}
-	if err := w.startRowcall(ctx, extra...); err != nil {
+	if err := w.startRowcall(ctx); err != nil {
 		return err
 	}
 	pid := w.rowcall.cmd.Process.Pid
@@ -163,9 +156,6 @@ func (w *world) logOnly(ctx context.Context, n int) (float64, error) {
 		return 0, err
 	}
 	if err := w.write(ctx, n, 8, 0); err != nil {
-		return 0, err
-	}
-	if _, err := w.recvlogical(ctx, n); err != nil { // keep its slot up
 		return 0, err
 	}
 	store, err := pgx.Connect(ctx, w.cluster.URL("gateway"))
@@ -250,8 +240,9 @@ func (w *world) pause(ctx context.Context, pause bool) error {
 	return nil
 }
 
-// recvlogical measures pg_recvlogical over the WAL since it was last called.
-func (w *world) recvlogical(ctx context.Context, n int) (float64, error) {
+// recvlogical runs pg_recvlogical over the WAL since it last ran, and says how
+// long that took.
+func (w *world) recvlogical(ctx context.Context) (time.Duration, error) {
 	end, _, err := w.lsn(ctx)
 	if err != nil {
 		return 0, err
@@ -262,7 +253,28 @@ func (w *world) recvlogical(ctx context.Context, n int) (float64, error) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("pg_recvlogical: %w\n%s", err, out)
 	}
-	return float64(n) / time.Since(start).Seconds(), nil
+	return time.Since(start), nil
+}
+
+// backlog commits n orders while rowcall is down, and measures pg_recvlogical on
+// just the WAL that rowcall will read: without its start, and without what the
+// cluster wrote before.
+func (w *world) backlog(ctx context.Context, n int) (rate float64, err error) {
+	if _, err := w.recvlogical(ctx); err != nil {
+		return 0, err
+	}
+	start, err := w.recvlogical(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := w.write(ctx, n, 8, 0); err != nil {
+		return 0, err
+	}
+	took, err := w.recvlogical(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return float64(n) / max(took-start, time.Millisecond).Seconds(), nil
 }
 
 // bare measures the POST loop.

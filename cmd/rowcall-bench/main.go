@@ -43,7 +43,6 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&o.seconds, "seconds", 8, "seconds of each phase at a given rate")
 	flags.IntVar(&o.big, "big", 0, "events of one large backlog, for its RSS; 0: none (the bar is set at 1,000,000)")
 	flags.StringVar(&o.only, "only", "", "comma-separated phases: drain, live, latency, idle, fanout; default all")
-	flags.StringVar(&o.profile, "profile", "", "write a CPU profile of rowcall during the drains into this file")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -57,5 +56,4 @@ func run(ctx context.Context, args []string) error {
 type options struct {
 	events, rounds, seconds, big int
 	only                         string
-	profile                      string
 }

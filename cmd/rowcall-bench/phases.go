@@ -229,7 +229,7 @@ func bigPhase(ctx context.Context, w *world, o options, r *report) error {
 		return err
 	}
 	var m round
-	if err := w.deliver(ctx, o.big, "", &m); err != nil {
+	if err := w.deliver(ctx, o.big, &m); err != nil {
 		return err
 	}
 	r.big, r.bigRSS = o.big, m.rss

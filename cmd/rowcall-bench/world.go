@@ -166,9 +166,9 @@ func (w *world) close() error {
 }
 
 // startRowcall starts the gateway and waits until its API answers.
-func (w *world) startRowcall(ctx context.Context, extra ...string) error {
+func (w *world) startRowcall(ctx context.Context) error {
 	var err error
-	if w.rowcall, _, err = startProcess(ctx, w.dir, "rowcall", false, append(w.env, extra...), w.gateway, "serve"); err != nil {
+	if w.rowcall, _, err = startProcess(ctx, w.dir, "rowcall", false, w.env, w.gateway, "serve"); err != nil {
 		return err
 	}
 	return until(ctx, 30*time.Second, "rowcall answers", func() (bool, error) {
