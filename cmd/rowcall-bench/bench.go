@@ -123,12 +123,9 @@ func (w *world) deliver(ctx context.Context, n int, m *round) error {
 		return err
 	}
 	pid := w.rowcall.cmd.Process.Pid
-	var t tally
-	if err := until(ctx, 5*time.Minute, "all is delivered", func() (bool, error) {
-		t, err = tallyOf(ctx, w.hooks, "bench")
-		return t.Unique >= n, err
-	}); err != nil {
-		return fmt.Errorf("%w (%d of %d)", err, t.Unique, n)
+	t, err := w.await(ctx, "bench", n)
+	if err != nil {
+		return err
 	}
 	m.gatewayCPU, m.pgCPU = used(pid)*1e6/float64(n), (usedTree(w.postman)-pg)*1e6/float64(n)
 	m.rss = peakRSS(pid)
@@ -201,10 +198,7 @@ func (w *world) logOnly(ctx context.Context, n int) (float64, error) {
 		return 0, err
 	}
 	// Let the lane catch up, so that the next round starts from nothing.
-	err = until(ctx, 5*time.Minute, "the lane has caught up", func() (bool, error) {
-		t, err := tallyOf(ctx, w.hooks, "bench")
-		return t.Unique >= n, err
-	})
+	_, err = w.await(ctx, "bench", n)
 	return rate, errors.Join(err, w.stopRowcall())
 }
 

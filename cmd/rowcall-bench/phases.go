@@ -45,15 +45,17 @@ func livePhase(ctx context.Context, w *world, o options, r *report) error {
 	return w.stopRowcall()
 }
 
-// await waits until a lane of the receiver has n events, and gives duplicates a
-// moment to show: until rowcall has settled.
+// await waits until a lane of the receiver has n different events, and returns
+// what it saw.
 func (w *world) await(ctx context.Context, lane string, n int) (tally, error) {
-	var t tally
-	err := until(ctx, 5*time.Minute, "all is delivered", func() (done bool, err error) {
-		t, err = tallyOf(ctx, w.hooks, lane)
-		return t.Unique >= n, err
-	})
-	return t, err
+	got := 0
+	if err := until(ctx, 5*time.Minute, "all is delivered", func() (done bool, err error) {
+		got, err = uniqueOf(ctx, w.hooks, lane)
+		return got >= n, err
+	}); err != nil {
+		return tally{}, fmt.Errorf("%w (%d of %d)", err, got, n)
+	}
+	return tallyOf(ctx, w.hooks, lane)
 }
 
 // latencyPhase measures commit → receipt at fixed rates, alone and beside an

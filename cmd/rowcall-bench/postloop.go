@@ -32,7 +32,7 @@ func postLoop(ctx context.Context, args []string) error {
 	url := flags.String("url", "", "endpoint")
 	count := flags.Int("count", 50_000, "requests")
 	conns := flags.Int("conns", 64, "in flight")
-	size := flags.Int("size", 800, "bytes of a body")
+	size := flags.Int("size", 850, "bytes of a body")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -96,6 +96,10 @@ func postOnce(ctx context.Context, transport *http.Transport, url string, secret
 	request.Header["Webhook-Timestamp"] = []string{timestamp}
 	request.Header["Webhook-Signature"] = []string{"v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))}
 	request.Header["Content-Type"] = []string{"application/cloudevents+json"}
+	// The rest of what rowcall sends, so that both send the same.
+	request.Header["User-Agent"] = []string{"rowcall/bench"}
+	request.Header["Rowcall-Attempt"] = []string{"1"}
+	request.Header["Rowcall-Subscription"] = []string{"sub_00000000000000000000000000"}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
 		return err

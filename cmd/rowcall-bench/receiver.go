@@ -39,8 +39,9 @@ type lane struct {
 }
 
 // receive serves endpoints until ctx ends: POST /hook/<lane> takes an event, GET
-// /tally/<lane> says what was seen, DELETE forgets it. It answers as soon as it
-// has read the body: what it keeps costs about a microsecond.
+// /tally/<lane> says what was seen, which takes a sort, GET /unique/<lane> says how
+// many different events that were, DELETE forgets it. It answers as soon as it has
+// read the body: what it keeps costs about a microsecond.
 func receive(ctx context.Context) error {
 	var mu sync.Mutex
 	lanes := map[string]*lane{}
@@ -82,6 +83,12 @@ func receive(ctx context.Context) error {
 	})
 	mux.HandleFunc("GET /tally/{lane}", func(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(of(r.PathValue("lane")).result())
+	})
+	mux.HandleFunc("GET /unique/{lane}", func(w http.ResponseWriter, r *http.Request) {
+		l := of(r.PathValue("lane"))
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		fmt.Fprint(w, len(l.seen))
 	})
 	mux.HandleFunc("DELETE /tally/{lane}", func(_ http.ResponseWriter, r *http.Request) {
 		mu.Lock()
@@ -172,6 +179,25 @@ func tallyOf(ctx context.Context, base, lane string) (tally, error) {
 	}
 	defer response.Body.Close()
 	return t, json.NewDecoder(response.Body).Decode(&t)
+}
+
+// uniqueOf asks the receiver how many different events it has. It costs the
+// receiver nothing, so it may be asked often.
+func uniqueOf(ctx context.Context, base, lane string) (int, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/unique/"+lane, nil)
+	if err != nil {
+		return 0, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(string(text))
 }
 
 // forget has the receiver start a lane anew.
