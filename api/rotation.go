@@ -58,8 +58,8 @@ func parseRotation(raw []byte) (subscriptions.Duration, error) {
 	if err := checkJSON(raw); err != nil {
 		return 0, err
 	}
-	fault := func(field, message string) error {
-		return subscriptions.FieldErrors{{Field: field, Message: message}}
+	fault := func(message string) error {
+		return subscriptions.FieldErrors{{Field: "overlap", Message: message}}
 	}
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
@@ -81,19 +81,19 @@ func parseRotation(raw []byte) (subscriptions.Duration, error) {
 		case name != "overlap":
 			return 0, newProblem(problemValidation, "", fieldError{"body", "has a member that is not known here; it takes overlap"})
 		case seen:
-			return 0, fault("overlap", "is given more than once")
+			return 0, fault("is given more than once")
 		case value == nil:
 		case !isText:
-			return 0, fault("overlap", "must be a string")
+			return 0, fault("must be a string")
 		default:
 			if overlap, err = subscriptions.ParseDuration(text); err != nil {
-				return 0, fault("overlap", err.Error())
+				return 0, fault(err.Error())
 			}
 		}
 		seen = true
 	}
 	if overlap < 0 || overlap > subscriptions.MaxOverlap {
-		return 0, fault("overlap", fmt.Sprintf("must be from 0s to %s", subscriptions.MaxOverlap))
+		return 0, fault(fmt.Sprintf("must be from 0s to %s", subscriptions.MaxOverlap))
 	}
 	return overlap, nil
 }

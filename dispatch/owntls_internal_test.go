@@ -50,18 +50,18 @@ func TestATransportOfItsOwnIsSharedAndGoesWhenItIsNotUsed(t *testing.T) {
 			t.Fatal("it went with a request under way")
 		}
 		releaseAgain()
-		time.Sleep(ownTransportIdle - 1)
+		time.Sleep(ownTransportIdle - time.Nanosecond)
 		if later, release := lease(t, s, 1); later != first {
 			t.Fatal("it went too early")
 		} else {
 			release()
 		}
-		time.Sleep(ownTransportIdle - 1)
+		time.Sleep(ownTransportIdle - time.Nanosecond)
 		synctest.Wait()
 		if o.count() != 1 {
 			t.Fatal("its time did not begin anew")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if o.count() != 0 {
 			t.Fatal("it is still there")

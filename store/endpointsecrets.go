@@ -31,7 +31,7 @@ func (s *Store) sealEndpoint(id subscriptions.ID, e *subscriptions.Endpoint) ([]
 	if secrets == (endpointSecrets{}) {
 		return []byte{}, nil
 	}
-	plain, err := json.Marshal(secrets)
+	plain, err := json.Marshal(secrets) //nolint:gosec // it is sealed below
 	if err != nil {
 		return nil, errors.New("encode secrets of endpoint") // the cause might quote them
 	}

@@ -95,10 +95,15 @@ func (s *Store) retain(ctx context.Context) error {
 
 const dropDeadSQL = `
 DELETE FROM rowcall.deliveries WHERE ctid = ANY (ARRAY(
-  SELECT ctid FROM rowcall.deliveries WHERE state = 'dead' AND updated_at < clock_timestamp() - $1::interval LIMIT 10000))
+  SELECT d.ctid FROM rowcall.deliveries d
+  JOIN rowcall.cursors c ON c.lane = d.lane
+  JOIN rowcall.subscriptions s ON s.id = c.subscription
+  WHERE d.state = 'dead' AND d.updated_at < clock_timestamp() - $1::interval AND s.spec->>'on_dead' IS DISTINCT FROM 'block'
+  LIMIT 10000))
   AND state = 'dead'`
 
-// dropDeadLetters removes dead letters older than DeadRetention.
+// dropDeadLetters removes dead letters older than DeadRetention, but for those
+// that hold their key until a person decides (on_dead: block).
 func (s *Store) dropDeadLetters(ctx context.Context) error {
 	for {
 		tag, err := s.pool.Exec(ctx, dropDeadSQL, s.config.DeadRetention)

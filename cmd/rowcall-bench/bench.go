@@ -123,8 +123,7 @@ func (w *world) deliver(ctx context.Context, n int, m *round) error {
 		return err
 	}
 	pid := w.rowcall.cmd.Process.Pid
-	t, err := w.await(ctx, "bench", n)
-	if err != nil {
+	if _, err := w.await(ctx, "bench", n); err != nil {
 		return err
 	}
 	m.gatewayCPU, m.pgCPU = used(pid)*1e6/float64(n), (usedTree(w.postman)-pg)*1e6/float64(n)
@@ -136,7 +135,8 @@ func (w *world) deliver(ctx context.Context, n int, m *round) error {
 	if err != nil {
 		return err
 	}
-	if t, err = tallyOf(ctx, w.hooks, "bench"); err != nil {
+	t, err := tallyOf(ctx, w.hooks, "bench")
+	if err != nil {
 		return err
 	}
 	m.rate = float64(n-1) / (float64(t.Last-t.First) / 1e6)
