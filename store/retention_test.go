@@ -241,6 +241,14 @@ func TestADeadLetterGoesWhenItsRetentionEnds(t *testing.T) {
 	if diff := cmp.Diff([]int{2, 3, 4}, left); diff != "" {
 		t.Fatalf("deliveries left (-want +got):\n%s", diff)
 	}
+	// One that holds its key stays until a person decides.
+	exec(t, a.conn, `UPDATE rowcall.subscriptions SET spec = spec || '{"on_dead":"block"}'`)
+	exec(t, a.conn, `INSERT INTO rowcall.deliveries (lane, "offset", state, keys, updated_at) VALUES ($1, 1, 'dead', '{k}', now() - interval '2h')`, a.lanes[0])
+	a.retain(t)
+	left = scan[[]int](t, a.conn, `SELECT array_agg("offset"::int ORDER BY "offset") FROM rowcall.deliveries`)
+	if diff := cmp.Diff([]int{1, 2, 3, 4}, left); diff != "" {
+		t.Fatalf("deliveries left of a subscription that blocks (-want +got):\n%s", diff)
+	}
 }
 
 func TestDaysOfAttemptsAreMadeAheadAndDroppedAfterTheirRetention(t *testing.T) {
