@@ -48,20 +48,20 @@ LEFT JOIN LATERAL (
                JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.num
                WHERE k.place <= i.indnkeyatts ORDER BY k.place) AS cols
   FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid AND i.indimmediate) ri ON true
-WHERE c.relkind IN ('r', 'p')
+WHERE c.relkind IN ('r', 'p') AND n.nspname <> $3
   AND (n.nspname = ANY($2) OR c.relispartition
        OR EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $1 AND r.prrelid = c.oid))
 ORDER BY n.nspname, c.relname`
 
 // tables reads the tables that patterns may mean, those in the publication and
-// all partitions.
+// all partitions; never our own: of those in the publication its refusal speaks.
 func (c *ordinary) tables(ctx context.Context, publication string, patterns []tablePattern) (tables []table, err error) {
 	var schemas []string
 	for _, p := range patterns {
 		schemas = append(schemas, p.schema)
 	}
 	err = c.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		rows, err := conn.Query(ctx, tablesSQL, publication, schemas)
+		rows, err := conn.Query(ctx, tablesSQL, publication, schemas, ownSchema)
 		if err != nil {
 			return err
 		}
@@ -93,8 +93,7 @@ func choose(tables []table, patterns []tablePattern, version int) selection {
 	s := selection{members: map[uint32]string{}}
 	named := map[uint32]bool{}
 	for _, t := range tables {
-		named[t.oid] = slices.ContainsFunc(patterns, func(p tablePattern) bool { return p.matches(t.schema, t.name) }) &&
-			t.schema != ownSchema && t.persistence != "t"
+		named[t.oid] = slices.ContainsFunc(patterns, func(p tablePattern) bool { return p.matches(t.schema, t.name) }) && t.persistence != "t"
 	}
 	// A partition speaks as its root, and what is wrong with it is wrong with the root.
 	full := map[uint32]bool{}
