@@ -17,7 +17,6 @@ var unavailable = []struct {
 	{"rate_limit", leaveOut, func(s *Spec) bool { return s.RateLimit != nil }},
 	{"batch.max_events", "use 1", func(s *Spec) bool { return s.Batch.MaxEvents != 1 }},
 	{"batch.max_wait", `use "0s"`, func(s *Spec) bool { return s.Batch.MaxWait != 0 }},
-	{"outage.probe", leaveOut, func(s *Spec) bool { return s.Outage.Probe != defaults().Outage.Probe }},
 	{"outage.hold_limit", leaveOut, func(s *Spec) bool { return s.Outage.HoldLimit != defaults().Outage.HoldLimit }},
 	{"window", leaveOut, func(s *Spec) bool { return s.Window != nil }},
 }
