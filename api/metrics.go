@@ -58,8 +58,8 @@ func newCollector(st backlogStore, config Config) *collector {
 	labels := []string{"subscription"}
 	return &collector{
 		store: st, config: config,
-		backlog:    prometheus.NewDesc("rowcall_backlog_events", "Log rows between a subscription's cursor and the head.", labels, nil),
-		oldest:     prometheus.NewDesc("rowcall_oldest_undelivered_seconds", "Age of the event at a subscription's cursor; 0 when none is waiting.", labels, nil),
+		backlog:    prometheus.NewDesc("rowcall_backlog_events", "Events of the log from a subscription's cursor on that its patterns match; what its filter leaves out counts.", labels, nil),
+		oldest:     prometheus.NewDesc("rowcall_oldest_undelivered_seconds", "Age of the oldest event that waits, is retried or blocked; 0 when there is none.", labels, nil),
 		deliveries: prometheus.NewDesc("rowcall_deliveries", "Deliveries that did not go at first pass, by state.", []string{"state"}, nil),
 		logBytes:   prometheus.NewDesc("rowcall_log_bytes", "The log on disk, indexes included.", nil, nil),
 		storeUp:    prometheus.NewDesc("rowcall_store_up", "1 when the store could be read for these metrics.", nil, nil),
@@ -131,7 +131,7 @@ func bySubscription(s snapshot, limit int) []subscriptionBacklog {
 			out = append(out, subscriptionBacklog{subscription: name, health: map[string]int{}})
 		}
 		out[i].health[cmp.Or(b.Health.State, "healthy")]++
-		out[i].events += max(0, int64(s.stats.Head-b.Cursor))
+		out[i].events += b.Waiting.Events
 		if b.OldestAt != 0 {
 			out[i].age = max(out[i].age, s.at.Sub(time.UnixMicro(b.OldestAt)))
 		}

@@ -1,6 +1,7 @@
 package migrations_test
 
 import (
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -30,8 +31,9 @@ func TestInstancesThatMigrateAtOnceApplyEachMigrationOnce(t *testing.T) {
 	for n := range applied {
 		total += n
 	}
-	if total != int(migrations.Latest()) {
-		t.Fatalf("%d migrations applied, want %d", total, migrations.Latest())
+	all, err := filepath.Glob("*.sql")
+	if err != nil || total != len(all) {
+		t.Fatalf("%d migrations applied, want %d, error %v", total, len(all), err)
 	}
 	if n, err := migrations.Up(t.Context(), url); n != 0 || err != nil {
 		t.Fatalf("again: %d applied, error %v", n, err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -196,54 +195,4 @@ func (s *Store) readLanes(ctx context.Context, lease Lease, ids []int32) ([]Lane
 		}
 		return l, err
 	})
-}
-
-// Many lanes share the floor: their event is looked up once.
-const backlogsSQL = `
-WITH lanes AS (
-  SELECT c.lane, c.subscription, c.health, ` + effectiveCursor + ` AS at
-  FROM rowcall.cursors c LEFT JOIN rowcall.leases l ON l.instance = c.owner
-), waiting AS (
-  SELECT p.at, e.time
-  FROM (SELECT DISTINCT at FROM lanes) p, rowcall.log_head h, rowcall.events e
-  WHERE e."offset" = greatest(p.at, h.oldest)
-), held AS (
-  SELECT lane, count(*) FILTER (WHERE state = 'retrying') AS retrying,
-         count(*) FILTER (WHERE state = 'blocked') AS blocked, count(*) FILTER (WHERE state = 'dead') AS dead
-  FROM rowcall.deliveries GROUP BY lane
-)
-SELECT lane, subscription, at, coalesce(retrying, 0), coalesce(blocked, 0), coalesce(dead, 0), coalesce(health, '{}'), time
-FROM lanes LEFT JOIN held USING (lane) LEFT JOIN waiting USING (at)
-ORDER BY lane`
-
-// Backlogs returns, for every lane, its cursor and the number of its deliveries
-// by state.
-func (s *Store) Backlogs(ctx context.Context) ([]Backlog, error) {
-	rows, err := s.pool.Query(ctx, backlogsSQL)
-	if err != nil {
-		return nil, fmt.Errorf("read backlogs: %w", err)
-	}
-	backlogs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Backlog, error) {
-		var b Backlog
-		var oldest *time.Time
-		err := row.Scan(&b.Lane, &b.Subscription, &b.Cursor, &b.Retrying, &b.Blocked, &b.Dead, &b.Health, &oldest)
-		if oldest != nil {
-			b.OldestAt = oldest.UnixMicro()
-		}
-		return b, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read backlogs: %w", err)
-	}
-	return backlogs, nil
-}
-
-// Backlog is how far a lane is.
-type Backlog struct {
-	Lane                    LaneID
-	Subscription            subscriptions.ID
-	Cursor                  Offset // effective: the floor counted in
-	Retrying, Blocked, Dead int64
-	Health                  EndpointHealth
-	OldestAt                int64 // commit time of the event at the cursor, µs; 0: none is waiting
 }

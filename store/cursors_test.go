@@ -189,34 +189,6 @@ func TestAnInstanceWithoutItsLeaseClaimsNothing(t *testing.T) {
 	}
 }
 
-func TestBacklogsCountWhatEachLaneOwes(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	s, _ := w.instance("a")
-	mustAppend(t, s, source(t, s, "shop"), batch(100, 10))
-	x, y := subscribe(t, s, "x", store.Start{Offset: 3}), subscribe(t, s, "y", store.Start{Now: true})
-	lanes := claim(t, s)
-	settle(t, s, store.Settlement{Floor: 11, Lanes: []store.LaneSettlement{
-		{Lane: lanes["y"].ID, Epoch: lanes["y"].Epoch, Cursor: 9, Following: true},
-		{Lane: lanes["x"].ID, Epoch: lanes["x"].Epoch, Cursor: 8, Upsert: []store.Delivery{
-			{Offset: 3, State: store.Retrying},
-			{Offset: 4, State: store.Blocked},
-			{Offset: 5, State: store.Blocked},
-			{Offset: 6, State: store.Dead},
-			{Offset: 7, State: store.Dead},
-			{Offset: 2, State: store.Dead},
-		}},
-	}})
-	got, err := s.Backlogs(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	diff(t, "backlogs", []store.Backlog{
-		{Lane: lanes["x"].ID, Subscription: x.ID, Cursor: 8, Retrying: 1, Blocked: 2, Dead: 3, OldestAt: 1_780_000_000_000_100},
-		{Lane: lanes["y"].ID, Subscription: y.ID, Cursor: 11},
-	}, got)
-}
-
 func BenchmarkClaimLanesUnchanged(b *testing.B) {
 	w := newWorld(b)
 	s, _ := w.instance("a")

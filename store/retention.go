@@ -18,7 +18,7 @@ func (s *Store) keepLog(ctx context.Context) error {
 	return s.repeat(ctx, "keep the log", often, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Minute, errSlow)
 		defer cancel()
-		if err := s.growLog(ctx); err != nil {
+		if err := errors.Join(s.growLog(ctx), s.countLog(ctx), s.markTime(ctx)); err != nil {
 			return err
 		}
 		if time.Since(swept) < seldom {
@@ -90,7 +90,7 @@ func (s *Store) retain(ctx context.Context) error {
 	if !ours {
 		return nil
 	}
-	return errors.Join(s.dropDeadLetters(ctx), s.retainEvents(ctx), s.retainAttempts(ctx))
+	return errors.Join(s.dropDeadLetters(ctx), s.retainEvents(ctx), s.retainAttempts(ctx), s.thinTimes(ctx))
 }
 
 const dropDeadSQL = `
@@ -169,6 +169,7 @@ FROM rowcall.events e
 WHERE e."offset" = d."offset" AND d.event IS NULL
   AND d."offset" >= $1 AND d."offset" < $2 AND e."offset" >= $1 AND e."offset" < $2`
 	detachingSQL  = `UPDATE rowcall.partitions SET detaching = true WHERE first = $1`
+	dropBlocksSQL = `DELETE FROM rowcall.log_blocks WHERE block < $1::bigint / 16384`
 	setOldestSQL  = `UPDATE rowcall.log_head SET oldest = greatest(oldest, $1) RETURNING oldest`
 	settledAllSQL = `SELECT $1 <= ALL (` + effectiveCursorsSQL + `)`
 )
@@ -192,6 +193,9 @@ func (s *Store) leavePartition(ctx context.Context, first, past Offset) error {
 			return err
 		}
 		if _, err := tx.Exec(ctx, detachingSQL, int64(first)); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, dropBlocksSQL, int64(past)); err != nil {
 			return err
 		}
 		// Last, since it locks out appends.

@@ -84,6 +84,8 @@ type Store struct {
 	oldest   atomic.Int64
 	wide     atomic.Int64 // so many pages from now on are read with care for large events
 	others   atomic.Bool  // other instances live, and want to be told of a new head
+	backlogs backlogs     // what lanes owe, as it was last looked at
+	marked   atomic.Int64 // the head whose time was last noted
 }
 
 // Open connects to a migrated database. It fails where the schema is older or
