@@ -39,6 +39,9 @@ func Up(ctx context.Context, url string) (int, error) {
 	}
 	db := stdlib.OpenDB(*config)
 	defer db.Close()
+	if err := checkServer(ctx, db); err != nil {
+		return 0, err
+	}
 	if err := createSchema(ctx, db); err != nil {
 		return 0, fmt.Errorf("create schema rowcall: %w", err)
 	}
@@ -58,6 +61,25 @@ func Up(ctx context.Context, url string) (int, error) {
 		return len(done), fmt.Errorf("apply migrations: %w", err)
 	}
 	return len(done), nil
+}
+
+// oldestServer is the first version that can detach a partition while others
+// read: retention needs it.
+const oldestServer = 140000
+
+func checkServer(ctx context.Context, db *sql.DB) error {
+	var (
+		number  int
+		version string
+	)
+	const query = `SELECT current_setting('server_version_num')::int, current_setting('server_version')`
+	if err := db.QueryRowContext(ctx, query).Scan(&number, &version); err != nil {
+		return fmt.Errorf("read server version: %w", err)
+	}
+	if number < oldestServer {
+		return fmt.Errorf("PostgreSQL %s is too old to hold the schema rowcall: use %d or newer", version, oldestServer/10000)
+	}
+	return nil
 }
 
 // createSchema makes the schema unless it is there: a role that may not create

@@ -106,11 +106,19 @@ func (p *pulse) trouble(now time.Time, patience time.Duration) (reason, hint str
 	p.mu.Unlock()
 	if problem != "" {
 		return "no heartbeat can be written to the source: " + problem,
-			"GRANT EXECUTE ON FUNCTION pg_logical_emit_message(boolean, text, text) TO the_role;"
+			"GRANT EXECUTE ON FUNCTION " + emitSignature(p.version) + " TO the_role;"
 	}
 	if age := p.age(now); age > patience {
 		return "a heartbeat has not come back through the slot for " + age.Round(time.Second).String(),
 			"the slot is far behind, or its transactions are not decoded: see rowcall_source_lag_bytes, and long transactions in pg_stat_activity"
 	}
 	return "", ""
+}
+
+// emitSignature names the function that writes a message, as GRANT wants it.
+func emitSignature(version int) string {
+	if version >= 170000 {
+		return "pg_logical_emit_message(boolean, text, text, boolean)"
+	}
+	return "pg_logical_emit_message(boolean, text, text)"
 }
