@@ -105,12 +105,10 @@ func (s *session) claim(ctx context.Context) error {
 // endpoint cannot be used, holds: its cursor stands.
 func (s *session) open(ctx context.Context, c store.Lane) (*lane, error) {
 	target, err := NewTarget(&c.Subscription)
-	l := newLane(s, c, target)
+	l := newLane(s, c, target, holdOf(&c.Subscription, err))
 	if err != nil {
 		s.log.Error().Err(err).Str("subscription", string(c.Subscription.ID)).Msg("the endpoint cannot be used; the lane holds")
 	}
-	l.held = err != nil || c.Subscription.State != subscriptions.Active
-	l.heldSince = time.Now()
 	if l.probe, err = subscriptions.ParseProbe(c.Subscription.Outage.Probe); err != nil {
 		l.probe = subscriptions.Probe{Min: 5 * time.Second, Max: 15 * time.Minute} // of a row that an older version wrote
 	}
@@ -119,8 +117,16 @@ func (s *session) open(ctx context.Context, c store.Lane) (*lane, error) {
 		return nil, err
 	}
 	l.restore(deliveries)
-	l.revive()
+	l.begin()
 	return l, nil
+}
+
+// begin starts what can be started.
+func (l *lane) begin() {
+	l.mu.Lock()
+	l.keepTime(time.Now())
+	l.mu.Unlock()
+	l.revive()
 }
 
 // retire stops a lane; when it has settled, claim opens it anew.
@@ -157,12 +163,14 @@ func (l *lane) probeNow() {
 	}
 }
 
-// drop lets go of a lane that another owner has taken, or that was deleted.
+// drop lets go of a lane that another owner has taken, or that was deleted, when
+// its attempts have ended.
 func (s *session) drop(l *lane) {
 	l.stop()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.finish()
+	l.abandoned = true
+	l.finishAbandoned()
 }
 
 // reroute makes the table of which lanes want which events anew, and has the
@@ -255,8 +263,9 @@ func (l *lane) retry(e *entry) {
 	}
 }
 
-// discard ends e without sending it. One that still waits for others goes when
-// its turn comes, so that what follows it still waits for those.
+// discard ends e without sending it, or sending it again. One that still waits
+// for others goes when its turn comes, so that what follows it still waits for
+// those.
 func (l *lane) discard(e *entry) {
 	switch e.state {
 	case sleeping, lying:
@@ -273,7 +282,13 @@ func (l *lane) discard(e *entry) {
 			l.gone = append(l.gone, e.offset)
 			e.saved = false
 		}
-	case flying, ended: // too late
+	case flying: // when its attempt ends, unless that delivers it
+		e.discarded = true
+		if e.saved {
+			l.gone = append(l.gone, e.offset)
+			e.saved = false
+		}
+	case ended: // too late
 	}
 }
 

@@ -106,7 +106,9 @@ func newDispatcher(s keeper, config Config) (*Dispatcher, error) {
 
 // Run delivers until ctx ends; then it stops starting attempts, lets those in
 // flight end (each within its own timeout, all within Config.Drain), settles,
-// and returns nil. When the lease is lost it starts anew under the next one.
+// and returns nil, also where the store is down by then: what it could not settle
+// the next life sends again. When the lease is lost it starts anew under the next
+// one.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	for {
 		lease, err := d.store.Lease(ctx)
@@ -118,7 +120,10 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		}
 		s := newSession(d, lease)
 		err = s.run(ctx)
-		if ctx.Err() != nil || err != nil && !errors.Is(err, store.ErrFenced) {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if !errors.Is(err, store.ErrFenced) {
 			return err
 		}
 		d.config.Logger.Warn().Err(err).Msg("the lease was lost, claiming lanes anew")

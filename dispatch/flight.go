@@ -31,7 +31,7 @@ func (l *lane) pump() {
 
 // mayStart reports whether one more attempt may start now.
 func (l *lane) mayStart() bool {
-	if l.stopped || l.held || l.holds() || l.inFlight >= l.concurrency() || l.unsettled >= maxUnsettled || l.ready.len()+l.again.len() == 0 {
+	if l.stopped || l.hold != HoldNone || l.holds() || l.inFlight >= l.concurrency() || l.unsettled >= maxUnsettled || l.ready.len()+l.again.len() == 0 {
 		return false
 	}
 	now := time.Now()
@@ -162,6 +162,7 @@ func (l *lane) giveBack() *entry {
 	l.inFlight--
 	if l.inFlight == 0 && l.stopped {
 		l.mark()
+		l.finishAbandoned()
 	}
 	l.s.budget.release(l)
 	return nil
@@ -196,7 +197,11 @@ func (l *lane) judge(e *entry, ev *store.Event, reply Reply) {
 		case ReasonGone:
 			l.postpone(e, 0)
 			l.holdUntil = time.Now().Add(time.Minute)
-			l.s.disable(l, "the endpoint answered 410 Gone; resume when it takes events again")
+			l.s.flights.Go(func() {
+				if err := l.s.disable(l, "the endpoint answered 410 Gone; resume when it takes events again"); err != nil {
+					l.s.log.Warn().Err(err).Str("subscription", string(l.sub.ID)).Msg("cannot disable the subscription, trying again at its next attempt")
+				}
+			})
 		default:
 			l.fail(e, v, reply, true)
 		}
@@ -220,6 +225,10 @@ func (l *lane) cut() {
 
 // fail records a failed try: e sleeps, or dies when its budget is used up.
 func (l *lane) fail(e *entry, v Verdict, reply Reply, may bool) {
+	if e.discarded {
+		l.end(e)
+		return
+	}
 	now := time.Now()
 	e.tries++
 	if e.firstFailed.IsZero() {
@@ -260,6 +269,10 @@ func (l *lane) die(e *entry) {
 
 // postpone puts an entry back whose try says nothing about it.
 func (l *lane) postpone(e *entry, wait time.Duration) {
+	if e.discarded {
+		l.end(e)
+		return
+	}
 	if wait == 0 {
 		e.state = ready
 		l.putBack(e)

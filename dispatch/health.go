@@ -27,6 +27,9 @@ const (
 	parkEventShare = 0.95
 	// parkAfter is how long an endpoint may go without any success.
 	parkAfter = time.Minute
+	// healthEvery is how old the row's word of the last success, or of how much
+	// fails, may be while all else stays as it is.
+	healthEvery = time.Minute
 	// recoveredAfter is how many successes make an endpoint healthy again, if
 	// failures do not outnumber them before.
 	recoveredAfter = 50

@@ -63,9 +63,14 @@ type lane struct {
 	probed    string // key of the last probe
 	stopped   bool   // nothing starts any more
 	done      bool   // stopped, and all settled
-	held      bool   // paused, disabled, or without a usable endpoint
-	heldSince time.Time
-	reopen    bool // the endpoint was parked: the lane goes on without its window
+	abandoned bool   // stopped, and nothing of it is settled any more
+	disabling bool   // abandoned, and the subscription is being disabled
+	reopen    bool   // the endpoint was parked: the lane goes on without its window
+
+	hold         Hold      // why it sends nothing, beside its endpoint's health
+	heldFrom     time.Time // since when it cannot deliver; zero: it can
+	savedSuccess time.Time // the last success that its row has
+	healthAt     time.Time // when its row last got a health
 
 	attached bool // the head reader feeds it
 	reading  bool // a reader of its own feeds it
@@ -89,14 +94,16 @@ type lane struct {
 	inDoubt        bool // what the store has may be something else than saved*
 }
 
-func newLane(s *session, l store.Lane, target *Target) *lane {
+func newLane(s *session, l store.Lane, target *Target, hold Hold) *lane {
 	ln := &lane{
 		s: s, id: l.ID, epoch: l.Epoch, sub: l.Subscription, target: target,
 		order: newOrder(), rows: make(map[store.Offset]*entry),
 		limit: firstLimit, pos: l.Cursor, skip: l.Ahead, room: make(chan struct{}, 1),
-		health: healthOf(l.Health), heldMS: l.HeldMS, savedHeldMS: l.HeldMS,
+		heldMS: l.HeldMS, savedHeldMS: l.HeldMS,
 		savedCursor: l.Cursor, savedAhead: l.Ahead, savedFollowing: l.Following,
+		hold: hold,
 	}
+	ln.resume(l.Health, time.Now())
 	return ln
 }
 
@@ -216,7 +223,7 @@ func (l *lane) sleep(e *entry) {
 func (l *lane) setTimer() {
 	var due time.Time
 	switch {
-	case l.stopped || l.held:
+	case l.stopped || l.hold != HoldNone:
 		return
 	case l.health.State == Parked:
 		if due = l.health.NextProbe; !due.After(time.Now()) {
@@ -346,7 +353,7 @@ func (l *lane) unsleep(e *entry) {
 func (l *lane) serving() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return !l.stopped && !l.held
+	return !l.stopped && l.hold == HoldNone
 }
 
 // isDone reports whether the lane has stopped and settled all.
@@ -364,6 +371,13 @@ func (l *lane) finish() {
 	}
 }
 
+// finishAbandoned notes that nothing of an abandoned lane goes on. l.mu is held.
+func (l *lane) finishAbandoned() {
+	if l.abandoned && !l.disabling && l.inFlight == 0 {
+		l.finish()
+	}
+}
+
 // stop starts nothing more; what is in flight ends by itself.
 func (l *lane) stop() {
 	l.mu.Lock()
@@ -371,9 +385,6 @@ func (l *lane) stop() {
 	if l.attached {
 		l.attached = false
 		l.pos = max(l.pos, l.s.position())
-	}
-	if l.held && !l.stopped {
-		l.heldMS += time.Since(l.heldSince).Milliseconds()
 	}
 	l.stopped = true
 	if l.timer != nil {

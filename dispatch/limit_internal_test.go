@@ -29,7 +29,7 @@ func TestLanesThatWaitForSlotsLeaveNoneUnused(t *testing.T) {
 		}
 		began := time.Now()
 		for id := range lanes {
-			l := newLane(s, store.Lane{ID: store.LaneID(id), Cursor: 1, Subscription: m.sub}, target)
+			l := newLane(s, store.Lane{ID: store.LaneID(id), Cursor: 1, Subscription: m.sub}, target, HoldNone)
 			l.limit = slots
 			page := make([]*store.Event, events)
 			for n := range events {

@@ -37,6 +37,7 @@ type memory struct {
 	down       error // what every call answers, while it is set
 	unclaimed  error // what ClaimLanes answers, while it is set
 	doubtful   int   // so many settlements from now on stand, though they answer that they failed
+	refuses    error // what the store says to every row of a delivery, while it is set
 	cut        bool  // the instance was killed: what it still settles is fenced
 	settles    int
 	rowsSaved  int
@@ -129,6 +130,9 @@ func (m *memory) Settle(_ context.Context, set store.Settlement) ([]store.LaneID
 	for _, l := range set.Lanes {
 		if l.Epoch != m.epoch {
 			return []store.LaneID{l.Lane}, nil, nil
+		}
+		if m.refuses != nil && len(l.Upsert) > 0 {
+			return nil, map[store.LaneID]error{l.Lane: m.refuses}, nil
 		}
 		m.cursor, m.ahead, m.following, m.heldMS = l.Cursor, slices.Clone(l.Ahead), l.Following, l.HeldMS
 		if l.Health != nil {

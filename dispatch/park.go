@@ -8,18 +8,6 @@ import (
 	"github.com/rowcall/rowcall/store"
 )
 
-// holds reports whether the endpoint is down: nothing but probes is sent.
-func (l *lane) holds() bool { return l.health.State == Parked || l.health.State == Probing }
-
-// heldNow is for how long, in milliseconds, the lane could not deliver: an
-// event's age does not count it.
-func (l *lane) heldNow(now time.Time) int64 {
-	if l.holds() {
-		return l.heldMS + now.Sub(l.health.Since).Milliseconds()
-	}
-	return l.heldMS
-}
-
 // concurrency is how many attempts may be in flight now.
 func (l *lane) concurrency() int {
 	if l.health.State == Recovering {
@@ -37,9 +25,16 @@ func (l *lane) feel(e *entry, v Verdict, reply Reply) {
 	}
 	if l.health.State == Healthy && v.Fault == FaultNone && l.health.FailingSince.IsZero() && !l.sample.active() {
 		l.health.LastSuccess = now // while all is well, nothing is counted
+		if now.Sub(l.savedSuccess) >= healthEvery {
+			l.savedSuccess, l.healthDirty = now, true
+		}
 		return
 	}
+	was := l.sample.active()
 	l.sample.add(key, v.Fault, now)
+	if l.sample.active() != was || now.Sub(l.healthAt) >= healthEvery {
+		l.healthDirty = true
+	}
 	what := happened{fault: v.Fault, reason: v.Reason, retryAfter: reply.RetryAfter}
 	if v.Fault != FaultNone {
 		what.share, what.others = l.sample.shares(), l.owesOthers(e)
@@ -65,13 +60,10 @@ func (l *lane) changeHealth(before health, now time.Time) {
 		l.limit = firstLimit
 	case Recovering:
 		l.sample = sample{}
-		if before.State == Probing {
-			l.heldMS += now.Sub(before.Since).Milliseconds() // as heldNow counted it until now
-			l.rouse(now)
-			poke(l.room)
-		}
+		poke(l.room)
 	case Healthy, Probing:
 	}
+	l.keepTime(now)
 	l.s.healthChanged(l, before, l.health)
 	l.setTimer()
 	l.mark()
@@ -110,7 +102,7 @@ func (l *lane) owesOthers(e *entry) bool {
 // another key than the last probe's where there is one. At most one is in flight.
 func (l *lane) pumpProbe() {
 	now := time.Now()
-	if l.health.State != Parked || l.stopped || l.held || l.inFlight > 0 || l.unsettled >= maxUnsettled {
+	if l.health.State != Parked || l.stopped || l.hold != HoldNone || l.inFlight > 0 || l.unsettled >= maxUnsettled {
 		return
 	}
 	if now.Before(l.health.NextProbe) {
@@ -157,7 +149,7 @@ func (l *lane) candidate() *entry {
 // endProbe notes that a probe said nothing about the endpoint: it is due again.
 func (l *lane) endProbe() {
 	if l.health.State == Probing {
-		l.health.State, l.health.NextProbe = Parked, time.Now().Add(time.Second)
+		l.health.State, l.health.NextProbe, l.healthDirty = Parked, time.Now().Add(time.Second), true
 		l.setTimer()
 	}
 }

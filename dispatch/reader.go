@@ -101,7 +101,7 @@ func (l *lane) takeAll(events []*store.Event) int {
 // follow has a lane that is not attached read by itself until it is.
 func (s *session) follow(l *lane) {
 	l.mu.Lock()
-	start := !l.attached && !l.reading && !l.stopped && !l.held
+	start := !l.attached && !l.reading && !l.stopped && l.hold == HoldNone
 	if start {
 		l.reading = true
 	}

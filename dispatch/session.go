@@ -89,7 +89,8 @@ func newSession(d *Dispatcher, lease store.Lease) *session {
 	return s
 }
 
-// run serves lanes until ctx ends or the lease is lost (store.ErrFenced).
+// run serves lanes until ctx ends or the lease is lost (store.ErrFenced). What
+// cannot be settled at its end is no error: the next life sends it again.
 func (s *session) run(ctx context.Context) error {
 	// Attempts outlive ctx by the drain.
 	flightCtx, cut := context.WithCancel(context.WithoutCancel(ctx))
@@ -116,12 +117,27 @@ func (s *session) run(ctx context.Context) error {
 	}
 	s.readers.Wait()
 	s.drain(cut)
+	why := err
 	if !errors.Is(err, store.ErrFenced) {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLast)
 		defer cancel()
-		err = errors.Join(err, s.settler.last(last))
+		why = s.settler.last(last)
+	}
+	if n := s.unsettled(); why != nil && n > 0 {
+		s.log.Warn().Err(why).Int("events", n).Msg("the last outcomes cannot be saved: their events are sent again, under the same ids")
 	}
 	return err
+}
+
+// unsettled is how many outcomes are not saved.
+func (s *session) unsettled() int {
+	n := 0
+	for _, l := range s.lanes {
+		l.mu.Lock()
+		n += l.unsettled
+		l.mu.Unlock()
+	}
+	return n
 }
 
 // drain waits for the attempts in flight, and cuts them off when the bound has
@@ -241,29 +257,63 @@ func (s *session) healthChanged(l *lane, before, after health) {
 	}
 }
 
-// faulted holds a lane whose rows the store refuses.
+// faulted lets go of a lane whose rows the store refuses, once its attempts have
+// ended and the subscription is disabled: else it would send the same again.
 func (s *session) faulted(l *lane, err error) {
 	s.log.Error().Err(err).Str("subscription", string(l.sub.ID)).Msg("the store refuses what this lane settles; it is held")
-	s.drop(l)
-	s.disable(l, "its outcomes cannot be saved: "+errorText(err))
+	l.stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hold, l.abandoned, l.disabling = HoldStore, true, true
+	s.flights.Go(func() {
+		s.disableSurely(l, "its outcomes cannot be saved: "+errorText(err))
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.disabling = false
+		l.finishAbandoned()
+	})
 }
 
-// disable has the subscription held until a person resumes it.
-func (s *session) disable(l *lane, reason string) {
-	s.flights.Go(func() {
-		ctx, cancel := context.WithTimeout(s.flightCtx, 10*time.Second)
-		defer cancel()
-		sub, err := s.store.Subscription(ctx, l.sub.ID)
-		if err == nil && sub.State == subscriptions.Active && sub.Version == l.sub.Version {
-			sub.State, sub.StateReason = subscriptions.Disabled, reason
-			err = s.store.UpdateSubscription(ctx, &sub, sub.Version)
-		}
-		if err != nil {
-			s.log.Warn().Err(err).Str("subscription", string(l.sub.ID)).Msg("cannot disable the subscription, trying again at its next attempt")
+// disableSurely tries until the subscription is disabled, or the session ends.
+func (s *session) disableSurely(l *lane, reason string) {
+	wait := time.Second
+	for s.readCtx.Err() == nil {
+		err := s.disable(l, reason)
+		if err == nil {
 			return
 		}
-		s.log.Warn().Str("subscription", string(l.sub.ID)).Str("reason", reason).Msg("subscription disabled")
-	})
+		if wait == time.Second {
+			s.log.Warn().Err(err).Str("subscription", string(l.sub.ID)).Msg("cannot disable the subscription, trying again")
+		}
+		select {
+		case <-s.readCtx.Done():
+		case <-time.After(wait):
+			wait = min(2*wait, 30*time.Second)
+		}
+	}
+}
+
+// disable has the subscription held until a person resumes it, unless it has
+// been changed or held already.
+func (s *session) disable(l *lane, reason string) error {
+	ctx, cancel := context.WithTimeout(s.flightCtx, 10*time.Second)
+	defer cancel()
+	sub, err := s.store.Subscription(ctx, l.sub.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if sub.State != subscriptions.Active || sub.Version != l.sub.Version {
+		return nil
+	}
+	sub.State, sub.StateReason = subscriptions.Disabled, reason
+	if err := s.store.UpdateSubscription(ctx, &sub, sub.Version); err != nil {
+		return err
+	}
+	s.log.Warn().Str("subscription", string(l.sub.ID)).Str("reason", reason).Msg("subscription disabled")
+	return nil
 }
 
 // broadcast wakes everyone who waits, however often they were woken before.

@@ -42,6 +42,9 @@ func newSettler(s *session) *settler {
 // mark tells the settler that l has something to settle. l.mu is held.
 func (l *lane) mark() {
 	st := l.s.settler
+	if l.abandoned {
+		return
+	}
 	if !l.marked {
 		l.marked = true
 		st.mu.Lock()
@@ -215,6 +218,9 @@ func (l *lane) collect(floor store.Offset) *collected {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.marked = false
+	if l.abandoned {
+		return &collected{lane: l}
+	}
 	l.spillStragglers()
 
 	c := &collected{lane: l, history: l.history, gone: len(l.gone), applied: len(l.applied), unsettled: l.unsettled}
@@ -231,7 +237,7 @@ func (l *lane) collect(floor store.Offset) *collected {
 	}
 	c.HeldMS = l.heldMS
 	if l.healthDirty {
-		c.Health, l.healthDirty = l.health.saved(), false
+		c.Health, l.healthDirty = l.savedHealth(), false
 	}
 	c.dirty = l.dirty
 	l.dirty = nil
@@ -253,6 +259,9 @@ func (l *lane) collect(floor store.Offset) *collected {
 func (l *lane) settled(c *collected) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.abandoned {
+		return
+	}
 	if c.changed {
 		l.savedCursor, l.savedAhead, l.savedFollowing, l.savedHeldMS = c.Cursor, c.Ahead, c.Following, c.HeldMS
 		l.inDoubt = false

@@ -85,6 +85,15 @@ func NewTarget(sub *subscriptions.Subscription) (*Target, error) {
 	return t, nil
 }
 
+// origin is the scheme, host and port of the endpoint's URL; empty where the
+// endpoint cannot be used.
+func (t *Target) origin() string {
+	if t == nil {
+		return ""
+	}
+	return subscriptions.Origin(t.url)
+}
+
 // signing is how many of the keys sign at a time.
 func (t *Target) signing(at time.Time) int {
 	if t.ends.IsZero() || at.Before(t.ends) {

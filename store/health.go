@@ -21,6 +21,11 @@ type EndpointHealth struct {
 	Failures     int       `json:"failures,omitempty"`  // probes and recoveries that failed since it was healthy
 	LastSuccess  time.Time `json:"last_success,omitzero"`
 	FailingSince time.Time `json:"failing_since,omitzero"` // first failure since the last success
+	FailureRate  float64   `json:"failure_rate,omitempty"` // share of the last minute's tries that failed because of the endpoint, keys weighing alike
+	Origin       string    `json:"origin,omitempty"`       // scheme, host and port that all this is about
+
+	Hold      string    `json:"hold,omitempty"`      // why the lane sends nothing, beside State: a dispatch.Hold
+	HeldSince time.Time `json:"held_since,omitzero"` // since when the lane cannot deliver, because of State or Hold; zero: it can
 }
 
 const healthSQL = `SELECT coalesce(c.health, '{}') FROM rowcall.cursors c WHERE c.subscription = $1 ORDER BY c.lane LIMIT 1`

@@ -3,6 +3,7 @@ package subscriptions
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -47,6 +48,21 @@ func CheckURL(text string) error {
 		}
 	}
 	return checkHost(u.Hostname(), strings.HasPrefix(u.Host, "["))
+}
+
+// Origin is the scheme, host and port of a URL: it says who gets what is sent
+// there. It is empty where the URL has no host.
+func Origin(u *url.URL) string {
+	port := u.Port()
+	switch {
+	case u.Hostname() == "":
+		return ""
+	case port == "" && u.Scheme == "http":
+		port = "80"
+	case port == "":
+		port = "443"
+	}
+	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
 
 func checkHost(host string, bracketed bool) error {
