@@ -121,6 +121,7 @@ func New(st *store.Store, config Config) (*API, error) {
 	a.registerDeliveries()
 	a.registerAttempts()
 	a.registerSources()
+	a.registerSessions()
 	spec, err := a.finishDocument()
 	if err != nil {
 		return nil, fmt.Errorf("write OpenAPI document: %w", err)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
@@ -97,6 +98,13 @@ func (a *authenticator) remember(hash [32]byte, key cachedKey) {
 	a.cache[hash] = key
 }
 
+// forget drops what is remembered of a key, so that its end counts at once.
+func (a *authenticator) forget(hash []byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.cache, [32]byte(hash))
+}
+
 // fail counts a failed sign-in and returns the problem to answer with. Only
 // failures are ever held back: whoever shares an address with an attacker gets
 // in with a valid key.
@@ -128,10 +136,16 @@ func network(address netip.Addr) string {
 // callerKey is the context's key of the caller.
 type callerKey struct{}
 
-// caller is who makes a request, as it stands in records: the key's id.
+// caller is who makes a request, as it stands in records: the key's id, also
+// where it came by a session.
 func caller(ctx context.Context) string {
+	key := callersKey(ctx)
+	return cmp.Or(key.Parent, key.ID)
+}
+
+func callersKey(ctx context.Context) store.APIKey {
 	key, _ := ctx.Value(callerKey{}).(store.APIKey)
-	return key.ID
+	return key
 }
 
 // allows reports whether a key may do what a scope stands for.

@@ -115,7 +115,7 @@ func documentProblems(op *huma.Operation) {
 	if slices.ContainsFunc(op.Parameters, func(p *huma.Param) bool { return p.Name == "If-Match" }) {
 		statuses = append(statuses, 409, 412)
 	}
-	for _, status := range statuses {
+	for _, status := range append(statuses, op.Errors...) {
 		op.Responses[strconv.Itoa(status)] = &huma.Response{Ref: "#/components/responses/" + problemName(status)}
 	}
 	delete(op.Responses, "default")

@@ -21,6 +21,7 @@ type APIKey struct {
 	CreatedAt  time.Time
 	ExpiresAt  time.Time // zero: never
 	LastUsedAt time.Time // zero: never
+	Parent     string    // of a session: the id of its key, whose Scopes are its own; else empty
 }
 
 // Instances that start at the same moment take turns: else each would revoke
@@ -68,24 +69,24 @@ func (s *Store) HasBootstrapKey(ctx context.Context) (bool, error) {
 }
 
 const keyByHashSQL = `
-SELECT id, name, hash, scopes, bootstrap, created_at, expires_at, last_used_at,
-       last_used_at IS NULL OR last_used_at < now() - interval '1 minute'
-FROM rowcall.api_keys
-WHERE hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())`
+SELECT k.id, k.name, k.hash, coalesce(p.scopes, k.scopes), k.bootstrap, k.created_at, k.expires_at, k.last_used_at,
+       coalesce(k.parent, ''), k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute'
+FROM rowcall.api_keys k LEFT JOIN rowcall.api_keys p ON p.id = k.parent
+WHERE k.hash = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AND ` + sessionLives
 
 const touchKeySQL = `
 UPDATE rowcall.api_keys SET last_used_at = now()
 WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')`
 
-// APIKeyByHash returns a key that is neither revoked nor expired, by the
-// store's clock; ErrNotFound otherwise. It takes note of the use, at most once
+// APIKeyByHash returns a key or session that is neither revoked nor expired, by
+// the store's clock; ErrNotFound otherwise. It takes note of the use, at most once
 // a minute; the answer holds the use before.
 func (s *Store) APIKeyByHash(ctx context.Context, hash []byte) (APIKey, error) {
 	var key APIKey
 	var expires, used *time.Time
 	var touch bool
 	err := s.pool.QueryRow(ctx, keyByHashSQL, hash).Scan(&key.ID, &key.Name, &key.Hash, &key.Scopes, &key.Bootstrap,
-		&key.CreatedAt, &expires, &used, &touch)
+		&key.CreatedAt, &expires, &used, &key.Parent, &touch)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return APIKey{}, fmt.Errorf("find api key: %w", ErrNotFound)
