@@ -21,6 +21,7 @@ func (l *lane) pump() {
 			return
 		}
 		if !l.s.budget.take(l) {
+			l.lower(e)
 			l.putBack(e)
 			return
 		}
@@ -59,6 +60,9 @@ func (l *lane) next() *entry {
 			e.state = waiting
 		case e.discarded:
 			l.end(e)
+		case !l.lift(e):
+			l.putBack(e)
+			return nil
 		default:
 			return e
 		}
@@ -94,20 +98,41 @@ func (l *lane) fly(e *entry) {
 	}
 }
 
-// payload is the event to send: a row's is fetched.
+// payload is the event to send: one that the lane does not keep is looked up.
 func (l *lane) payload(e *entry) (*store.Event, error) {
 	if e.event != nil {
-		return e.event, nil
+		return e.event, nil // nobody lets go of it while e is in flight
 	}
-	return l.s.store.Event(l.s.flightCtx, e.offset)
+	select {
+	case l.s.fetches <- struct{}{}:
+	case <-l.s.flightCtx.Done():
+		return nil, l.s.flightCtx.Err()
+	}
+	defer func() { <-l.s.fetches }()
+	ev, err := l.s.store.Event(l.s.flightCtx, e.offset)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e.size = int64(len(ev.Data)); !l.lift(e) {
+		return nil, errNoMemory
+	}
+	return new(slab).copy([]*store.Event{ev}), nil
 }
+
+// errNoMemory says that attempts in flight weigh so much that this one has to wait.
+var errNoMemory = errors.New("attempts in flight weigh too much")
 
 // land records what became of an attempt and returns the entry that goes next
 // in its slot, or nil when the slot was given back.
 func (l *lane) land(e *entry, ev *store.Event, reply Reply, err error) *entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.lower(e)
 	switch {
+	case errors.Is(err, errNoMemory):
+		l.postpone(e, stallEvery)
 	case errors.Is(err, store.ErrNotFound):
 		l.fail(e, Verdict{Failed, ReasonUnknown, FaultEvent}, Reply{Err: errors.New("the payload is no longer in the log")}, false)
 	case err != nil:
@@ -245,7 +270,7 @@ func (l *lane) fail(e *entry, v Verdict, reply Reply, may bool) {
 	wait, _ := NextTry(l.sub.Retry, e.tries, age, rand.Float64())
 	ok := e.charged < l.sub.Retry.MaxAttempts && age+wait <= l.sub.Retry.MaxAge.D()
 	l.toRow(e)
-	e.event = nil
+	l.unload(e)
 	if may && ok {
 		e.due = now.Add(wait)
 		l.sleep(e)
@@ -272,6 +297,9 @@ func (l *lane) postpone(e *entry, wait time.Duration) {
 	if e.discarded {
 		l.end(e)
 		return
+	}
+	if e.row {
+		l.unload(e)
 	}
 	if wait == 0 {
 		e.state = ready

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"strings"
 	"time"
 
 	"github.com/rowcall/rowcall/subscriptions"
@@ -190,14 +191,17 @@ func (s *sample) add(key string, fault Fault, at time.Time) {
 			s.row = make(map[string]struct{})
 		}
 		if len(s.row) < sampleKeys {
-			s.row[key] = struct{}{}
+			s.row[strings.Clone(key)] = struct{}{}
 		}
 	} else {
 		clear(s.row)
 	}
 	t, there := s.now[key]
-	if !there && len(s.now) >= maxSample {
-		return
+	if !there {
+		if len(s.now) >= maxSample {
+			return
+		}
+		key = strings.Clone(key) // it may be part of something large
 	}
 	switch fault {
 	case FaultEndpoint:

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"container/heap"
 	"iter"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,7 +47,10 @@ type lane struct {
 	order    order
 	window   deque                   // entries not held by a row, by offset: the cursor is the first
 	rows     map[store.Offset]*entry // entries held by a row
-	bytes    int64                   // payloads in window
+	bytes    int64                   // what the payloads in window weigh
+	filled   bool                    // no more is taken until half of it is free
+	scarce   bool                    // there was no room for a payload
+	slab     slab                    // payloads are copied into
 	ready    deque                   // entries whose turn it is
 	again    deque                   // the same, of rows: they go first
 	sleepers timers
@@ -54,6 +58,7 @@ type lane struct {
 	alarm    time.Time   // when timer fires
 
 	inFlight  int
+	lifted    int64     // bytes of attempts in flight
 	limit     float64   // concurrency by AIMD
 	cutAt     time.Time // when limit was last cut
 	holdUntil time.Time // no attempt starts before it
@@ -152,13 +157,24 @@ func (l *lane) full() bool {
 	if l.holds() && l.window.len()+len(l.rows) > 0 {
 		return true // one event is enough to probe with
 	}
-	return l.stopped || l.window.len() >= windowEvents || l.bytes >= windowBytes ||
-		len(l.rows) >= maxRows || len(l.gone) >= maxRows
+	l.filled = l.filled || l.window.len() >= windowEvents || l.bytes >= windowBytes ||
+		l.scarce && l.window.len() >= scarceEvents || len(l.rows) >= maxRows || len(l.gone) >= maxRows
+	return l.stopped || l.filled
 }
 
-// take adds one event. What an earlier life settled, or left a row for, goes
-// into the window too: what lies above the cursor is remembered from there.
-func (l *lane) take(ev *store.Event) {
+// easy reports whether there is room again for enough to be worth a page.
+func (l *lane) easy() bool {
+	room := windowEvents / 2
+	if l.scarce {
+		room = scarceEvents / 2
+	}
+	return l.window.len() <= room && l.bytes <= windowBytes/2 && len(l.rows) < maxRows && len(l.gone) < maxRows
+}
+
+// take adds the first of events. What an earlier life settled, or left a row for,
+// goes into the window too: what lies above the cursor is remembered from there.
+func (l *lane) take(events []*store.Event) {
+	ev := events[0]
 	if row := l.rows[ev.Offset]; row != nil {
 		l.window.push(row)
 		l.trim()
@@ -174,17 +190,17 @@ func (l *lane) take(ev *store.Event) {
 	if l.sub.Ordering != subscriptions.OrderNone {
 		e.key, e.key2 = ev.Key, ev.OldKey
 		if ev.Kind == store.KindTruncate {
-			e.barrier = ev.Table()
+			e.barrier = strings.Clone(ev.Table())
 		}
 	}
 	l.window.push(e)
+	l.keep(e, events)
 	l.order.add(e)
 	if e.mustRow() {
+		l.unload(e)
 		l.toRow(e) // behind an event that failed: it waits as a row, without payload
 		return
 	}
-	e.event, e.bytes = ev, int64(len(ev.Data))
-	l.bytes += e.bytes
 	if e.waits == 0 {
 		l.makeReady(e)
 	}
@@ -316,12 +332,13 @@ func (l *lane) toRow(e *entry) {
 func (l *lane) trim() {
 	for e := l.window.first(); e != nil && (e.row || e.state == ended); e = l.window.first() {
 		l.window.pop()
-		l.bytes -= e.bytes
+		l.release(e)
 		if e.state != flying {
-			e.event = nil
+			l.unload(e)
 		}
 	}
-	if l.window.len() <= windowEvents/2 && l.bytes <= windowBytes/2 {
+	if l.easy() {
+		l.filled, l.scarce = false, false
 		poke(l.room)
 	}
 }
@@ -387,6 +404,7 @@ func (l *lane) stop() {
 		l.pos = max(l.pos, l.s.position())
 	}
 	l.stopped = true
+	l.unloadAll()
 	if l.timer != nil {
 		l.timer.Stop()
 	}

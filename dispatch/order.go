@@ -31,7 +31,9 @@ type entry struct {
 	status      int
 	errText     string
 
-	bytes     int64 // of the payload, in the lane's window
+	size      int64 // of the payload; 0: not known
+	bytes     int64 // that its payload weighs in the lane's window
+	lifted    int64 // that its attempt weighs
 	queued    bool  // in ready or again
 	row       bool  // held by a deliveries row: the cursor need not wait for it
 	dirty     bool  // its row is to be written
@@ -182,6 +184,15 @@ func (o *order) end(e *entry) (freed []*entry) {
 	}
 	e.next = nil
 	return freed
+}
+
+// rekey has the tails know e by its own keys, not by equal ones of others.
+func (o *order) rekey(e *entry) {
+	for _, key := range [...]string{e.key, e.key2} {
+		if key != "" && o.tails[key] == e {
+			o.tails[key] = e // which replaces the key too
+		}
+	}
 }
 
 func (o *order) forget(key string, e *entry) {

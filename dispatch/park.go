@@ -114,8 +114,12 @@ func (l *lane) pumpProbe() {
 		return
 	}
 	e := l.candidate()
-	if e == nil || !l.s.budget.take(l) {
-		return // the next event, or slot, comes by here
+	if e == nil || !l.lift(e) {
+		return // the next event comes by here, or the lane is looked at again
+	}
+	if !l.s.budget.take(l) {
+		l.lower(e)
+		return // the next slot comes by here
 	}
 	l.unsleep(e)
 	l.probed = e.key

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/rowcall/rowcall/store"
@@ -11,15 +12,17 @@ import (
 const (
 	pageEvents = 1000    // most events of one read
 	pageBytes  = 1 << 20 // most payload bytes of one read
-	// pagePatience is how long a lane that is behind holds a page it has no room for.
-	pagePatience = time.Second
+	// lagPages bounds the pages of lanes that are behind. Where all are in use,
+	// smaller ones are read: their lanes wait for each other less.
+	lagPages  = 8
+	smallPage = pageBytes / 4
 )
 
 // head is the one reader at the log's head: it reads every event once, matches
 // it once, and gives it to the lanes that follow.
 func (s *session) head(ctx context.Context) error {
 	for ctx.Err() == nil {
-		events := s.read(ctx, s.position())
+		events := s.read(ctx, s.position(), nil)
 		if len(events) == 0 {
 			continue
 		}
@@ -82,15 +85,16 @@ func (l *lane) feed(events []*store.Event) (left bool) {
 // takeAll takes events until the lane is full, and starts what can be started.
 func (l *lane) takeAll(events []*store.Event) int {
 	taken := 0
-	for _, ev := range events {
+	for i, ev := range events {
 		if l.full() {
 			break
 		}
 		taken++
 		if ev.Offset >= l.pos {
-			l.take(ev)
+			l.take(events[i:])
 		}
 	}
+	l.slab = slab{}
 	if taken > 0 {
 		l.mark()
 		l.pump()
@@ -121,33 +125,25 @@ func (s *session) lag(ctx context.Context, l *lane) {
 	set := subscriptions.NewSet([][]string{l.sub.Events})
 	var page []*store.Event
 	for ctx.Err() == nil {
-		if s.attach(l) {
+		if s.attach(l) || !l.awaitRoom(ctx) {
 			return
 		}
-		if !l.awaitRoom(ctx, 0) {
+		events := s.read(ctx, l.position(), s.pages)
+		if events == nil {
 			return
 		}
-		events := s.read(ctx, l.position())
 		page = page[:0]
 		for i := range events {
 			if events[i].Kind != store.KindGap && len(set.Match(events[i].Type)) > 0 {
 				page = append(page, &events[i])
 			}
 		}
-		for {
-			n, stopped := l.advance(page, events)
-			if stopped {
-				return
-			}
-			if n == len(page) {
-				break
-			}
-			// A page is not held for long: what was not taken is read again.
-			if page = page[n:]; !l.awaitRoom(ctx, pagePatience) {
-				break
-			}
-		}
+		stopped := l.advance(page, events)
 		clear(page)
+		<-s.pages
+		if stopped {
+			return
+		}
 	}
 }
 
@@ -170,23 +166,23 @@ func (s *session) attach(l *lane) bool {
 	return true
 }
 
-// advance gives a lane the matching events of a page, and moves its position
-// past what it took. It returns how many it took, and whether the lane has ended.
-func (l *lane) advance(page []*store.Event, events []store.Event) (n int, stopped bool) {
+// advance gives a lane the matching events of a page, and moves its position past
+// what it took: what it did not take is read again when there is room. It reports
+// whether the lane has ended.
+func (l *lane) advance(page []*store.Event, events []store.Event) (stopped bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stopped {
 		l.reading = false
-		return 0, true
+		return true
 	}
-	n = l.takeAll(page)
-	if n < len(page) {
+	if n := l.takeAll(page); n < len(page) {
 		l.pos = page[n].Offset
-	} else if len(events) > 0 {
+	} else {
 		l.pos = max(l.pos, events[len(events)-1].Offset+1)
 	}
 	l.mark()
-	return n, false
+	return false
 }
 
 func (l *lane) position() store.Offset {
@@ -195,15 +191,9 @@ func (l *lane) position() store.Offset {
 	return l.pos
 }
 
-// awaitRoom waits until the lane takes events again, but for no longer than
-// patience (0: for ever). It is false when the lane or ctx has ended, or patience.
-func (l *lane) awaitRoom(ctx context.Context, patience time.Duration) bool {
-	var late <-chan time.Time
-	if patience > 0 {
-		timer := time.NewTimer(patience)
-		defer timer.Stop()
-		late = timer.C
-	}
+// awaitRoom waits until the lane takes events again. It is false when the lane or
+// ctx has ended.
+func (l *lane) awaitRoom(ctx context.Context) bool {
 	for {
 		l.mu.Lock()
 		stopped, full := l.stopped, l.full()
@@ -217,8 +207,6 @@ func (l *lane) awaitRoom(ctx context.Context, patience time.Duration) bool {
 		select {
 		case <-ctx.Done():
 			return false
-		case <-late:
-			return false
 		case <-l.room:
 		}
 	}
@@ -226,26 +214,31 @@ func (l *lane) awaitRoom(ctx context.Context, patience time.Duration) bool {
 
 // read returns events from an offset on, waiting until there are some; none when
 // ctx has ended. It ends before the marker of a gap that nobody has accepted, and
-// waits there.
-func (s *session) read(ctx context.Context, from store.Offset) []store.Event {
+// waits there. Where permits are given, it returns events together with one, which
+// it does not hold while it waits for anything else.
+func (s *session) read(ctx context.Context, from store.Offset, permits chan struct{}) []store.Event {
 	wait := 100 * time.Millisecond
 	failing := false
 	for ctx.Err() == nil {
 		err := s.store.Wait(ctx, from)
-		var events []store.Event
 		if err == nil {
-			events, err = s.store.Read(ctx, from, pageEvents, pageBytes)
-		}
-		if err == nil && len(events) > 0 {
-			events, err = s.beforeGap(ctx, events)
-		}
-		if err == nil {
-			if len(events) > 0 {
+			var events []store.Event
+			var gap <-chan struct{}
+			if events, gap, err = s.page(ctx, from, permits); len(events) > 0 {
 				if failing {
 					s.log.Info().Msg("reading the log again")
 				}
 				return events
 			}
+			if gap != nil {
+				select {
+				case <-ctx.Done():
+				case <-gap:
+				case <-time.After(claimEvery):
+				}
+			}
+		}
+		if err == nil {
 			continue
 		}
 		if !failing && ctx.Err() == nil {
@@ -261,32 +254,49 @@ func (s *session) read(ctx context.Context, from store.Offset) []store.Event {
 	return nil
 }
 
+// page reads one page, with a permit; it keeps none where it returns no events.
+func (s *session) page(ctx context.Context, from store.Offset, permits chan struct{}) (events []store.Event, gap <-chan struct{}, err error) {
+	bytes := int64(pageBytes)
+	if permits != nil {
+		if len(permits) == cap(permits) {
+			bytes = smallPage
+		}
+		select {
+		case permits <- struct{}{}:
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		}
+		defer func() {
+			if len(events) == 0 {
+				<-permits
+			}
+		}()
+	}
+	if events, err = s.store.Read(ctx, from, pageEvents, bytes); err == nil {
+		events, gap, err = s.beforeGap(ctx, events)
+	}
+	return events, gap, err
+}
+
 // beforeGap is the part of a page before the first gap that nobody has accepted.
-// Where that is its first event, it waits for a change and returns none.
-func (s *session) beforeGap(ctx context.Context, events []store.Event) ([]store.Event, error) {
+// Where that is its first event, there are none, but a channel that is closed at
+// the next change.
+func (s *session) beforeGap(ctx context.Context, events []store.Event) ([]store.Event, <-chan struct{}, error) {
 	for i := range events {
 		if events[i].Kind != store.KindGap {
 			continue
 		}
 		changed := s.gaps.next()
 		open, err := s.store.OpenGaps(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for _, marker := range open {
-			if marker != events[i].Offset {
-				continue
-			}
-			if i > 0 {
-				return events[:i], nil
-			}
-			select {
-			case <-ctx.Done():
-			case <-changed:
-			case <-time.After(claimEvery):
-			}
-			return nil, nil
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case !slices.Contains(open, events[i].Offset):
+		case i > 0:
+			return events[:i], nil, nil
+		default:
+			return nil, changed, nil
 		}
 	}
-	return events, nil
+	return events, nil, nil
 }

@@ -46,6 +46,10 @@ type session struct {
 	settler *settler
 	history *history
 	budget  *budget
+	kept    commons       // of payloads that lanes keep
+	flying  commons       // of attempts in flight
+	fetches chan struct{} // payloads being looked up
+	pages   chan struct{} // of lanes that are behind
 
 	flights   sync.WaitGroup // attempts
 	flightCtx context.Context
@@ -80,11 +84,15 @@ func newSession(d *Dispatcher, lease store.Lease) *session {
 		budget:  newBudget(d.config.MaxInFlight),
 		lanes:   make(map[store.LaneID]*lane),
 		reclaim: make(chan struct{}, 1),
+		fetches: make(chan struct{}, fetches),
+		pages:   make(chan struct{}, lagPages),
 		stalls:  stalls{some: make(chan struct{}, 1), lanes: make(map[*lane]struct{})},
 		table:   table{set: subscriptions.NewSet(nil)},
 	}
 	s.settler = newSettler(s)
 	s.history = newHistory(d.store.SaveAttempts, func(n int) { d.metrics.lost.Add(float64(n)) }, s.log)
+	s.kept.init(keptBytes)
+	s.flying.init(flyingBytes)
 	s.gaps.init()
 	return s
 }
