@@ -37,7 +37,7 @@ func (b *Batch) Next() *Batch {
 }
 
 // tupleFields is the number of columns of rowcall.events.
-const tupleFields = 13
+const tupleFields = 14
 
 // pgEpoch is 2000-01-01 in µs since 1970.
 const pgEpoch = 946684800 * 1e6
@@ -60,6 +60,7 @@ func (b *Batch) Begin(e Event) []byte {
 	p = appendInt32(p, e.Generation)
 	p = binary.BigEndian.AppendUint32(p, 2)
 	p = binary.BigEndian.AppendUint16(p, uint16(e.Kind))
+	p = appendInt32(p, int32(e.Relation))
 	p = appendText(p, e.Type)
 	p = appendText(p, e.Key)
 	p = appendNullText(p, e.OldKey)

@@ -30,6 +30,7 @@ type Event struct {
 	SourceID   SourceID
 	Generation int32
 	Kind       Kind
+	Relation   RelationVersion // the table as it was when the row was written; 0: of no table
 	Type       string
 	Key        string // CloudEvents partitionkey
 	OldKey     string // the other key of a key change, else empty

@@ -52,7 +52,7 @@ func (s *Store) Read(ctx context.Context, from Offset, limit int, maxBytes int64
 const maxPage = 10_000
 
 // eventColumns is the order in which scanEvent expects them.
-const eventColumns = `"offset", lsn, ordinal, time, source, generation, kind, type, key, old_key, subject, id, data`
+const eventColumns = `"offset", lsn, ordinal, time, source, generation, kind, relation, type, key, old_key, subject, id, data`
 
 const (
 	readPageSQL = `

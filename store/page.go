@@ -30,12 +30,12 @@ func (p *page) add(raw [][]byte) error {
 	if len(raw) != tupleFields {
 		return fmt.Errorf("a row of the log has %d columns, want %d", len(raw), tupleFields)
 	}
-	for i, width := range [...]int{8, 8, 8, 8, 4, 4, 2} {
+	for i, width := range [...]int{8, 8, 8, 8, 4, 4, 2, 4} {
 		if len(raw[i]) != width {
 			return fmt.Errorf("column %d of the log has %d bytes, want %d", i+1, len(raw[i]), width)
 		}
 	}
-	size := int64(len(raw[12]))
+	size := int64(len(raw[13]))
 	if p.budget -= size; p.budget < 0 && len(p.events) > 0 {
 		p.past += size
 		return nil
@@ -48,12 +48,13 @@ func (p *page) add(raw [][]byte) error {
 		SourceID:   SourceID(binary.BigEndian.Uint32(raw[4])),
 		Generation: int32(binary.BigEndian.Uint32(raw[5])),
 		Kind:       Kind(binary.BigEndian.Uint16(raw[6])),
-		Type:       p.intern(raw[7]),
-		Key:        p.arena.text(raw[8]),
-		OldKey:     p.arena.text(raw[9]),
-		Subject:    p.arena.text(raw[10]),
-		PublicID:   p.arena.text(raw[11]),
-		Data:       p.arena.bytes(raw[12]),
+		Relation:   RelationVersion(binary.BigEndian.Uint32(raw[7])),
+		Type:       p.intern(raw[8]),
+		Key:        p.arena.text(raw[9]),
+		OldKey:     p.arena.text(raw[10]),
+		Subject:    p.arena.text(raw[11]),
+		PublicID:   p.arena.text(raw[12]),
+		Data:       p.arena.bytes(raw[13]),
 	})
 	return nil
 }
@@ -121,23 +122,24 @@ func parseEventID(id string) (generation int32, lsn LSN, ordinal int64, ok bool)
 // kept is an event's attributes as a delivery keeps them once the log has
 // dropped the event; keepSQL writes them.
 type kept struct {
-	LSN        int64    `json:"lsn"`
-	Ordinal    int64    `json:"ordinal"`
-	Time       int64    `json:"time"` // µs since 1970
-	Source     SourceID `json:"source"`
-	Generation int32    `json:"generation"`
-	Kind       Kind     `json:"kind"`
-	Type       string   `json:"type"`
-	Key        string   `json:"key"`
-	OldKey     *string  `json:"old_key"`
-	Subject    *string  `json:"subject"`
-	ID         *string  `json:"id"`
+	LSN        int64           `json:"lsn"`
+	Ordinal    int64           `json:"ordinal"`
+	Time       int64           `json:"time"` // µs since 1970
+	Source     SourceID        `json:"source"`
+	Generation int32           `json:"generation"`
+	Kind       Kind            `json:"kind"`
+	Relation   RelationVersion `json:"relation"`
+	Type       string          `json:"type"`
+	Key        string          `json:"key"`
+	OldKey     *string         `json:"old_key"`
+	Subject    *string         `json:"subject"`
+	ID         *string         `json:"id"`
 }
 
 // keptColumns is the jsonb of an event e of the log that kept reads.
 const keptColumns = `jsonb_build_object('lsn', e.lsn, 'ordinal', e.ordinal,
   'time', (extract(epoch FROM e.time) * 1000000)::bigint, 'source', e.source, 'generation', e.generation,
-  'kind', e.kind, 'type', e.type, 'key', e.key, 'old_key', e.old_key, 'subject', e.subject, 'id', e.id)`
+  'kind', e.kind, 'relation', e.relation, 'type', e.type, 'key', e.key, 'old_key', e.old_key, 'subject', e.subject, 'id', e.id)`
 
 // keptEvent makes an event of what a delivery kept of it.
 func (s *Store) keptEvent(ctx context.Context, at Offset, attributes, data []byte) (*Event, error) {
@@ -157,7 +159,7 @@ func (s *Store) keptEvent(ctx context.Context, at Offset, attributes, data []byt
 	}
 	return &Event{
 		Offset: at, LSN: LSN(k.LSN), Ordinal: k.Ordinal, Time: k.Time, SourceID: k.Source, Generation: k.Generation,
-		Kind: k.Kind, Type: k.Type, Key: k.Key, OldKey: or(k.OldKey), Subject: or(k.Subject), PublicID: or(k.ID),
+		Kind: k.Kind, Relation: k.Relation, Type: k.Type, Key: k.Key, OldKey: or(k.OldKey), Subject: or(k.Subject), PublicID: or(k.ID),
 		Source: source, Data: data,
 	}, nil
 }

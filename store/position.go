@@ -64,3 +64,7 @@ type LaneID int32
 
 // SourceID numbers a source.
 type SourceID int32
+
+// RelationVersion numbers one version of a table: its columns, their types and
+// its identity. 0 stands for none.
+type RelationVersion int32

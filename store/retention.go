@@ -158,6 +158,9 @@ func (s *Store) retainEvents(ctx context.Context) error {
 		if _, err := s.pool.Exec(ctx, `DELETE FROM rowcall.partitions WHERE first = $1`, int64(first)); err != nil {
 			return fmt.Errorf("forget partition %s: %w", name, err)
 		}
+		if err := s.dropRelations(ctx); err != nil {
+			return err
+		}
 		s.log.Info().Str("partition", name).Int64("oldest", int64(past)).Msg("events reached their retention")
 	}
 }

@@ -51,6 +51,13 @@ type Relation struct {
 	Reason       string   // why it is left out
 	Remedy       string   // SQL that would let it in
 	Key          []string // columns of the key
+	Columns      []Column // those that its events have; none where they are not known
+}
+
+// Column is a column of a table.
+type Column struct {
+	Name string
+	Type string // as subscriptions.ColumnOf reads it
 }
 
 // Gap is an interval in which continuity cannot be proven.
@@ -140,6 +147,9 @@ func (s *Store) ClaimSource(ctx context.Context, name string) (SourceClaim, Sour
 			return fmt.Errorf("%w: instance %s captures it", ErrConflict, owner)
 		}
 		if err := tx.QueryRow(ctx, raiseEpochSQL, int32(claim.ID)).Scan(&claim.Epoch); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, retireRelationsSQL, int32(claim.ID)); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, setOwnerSQL, int32(claim.ID), lease.Instance); err != nil {
@@ -250,27 +260,30 @@ func (s *Store) SetSourceProgress(ctx context.Context, c SourceClaim, p SourcePr
 const deleteRelationsSQL = `DELETE FROM rowcall.relations WHERE source = $1`
 
 const insertRelationsSQL = `
-INSERT INTO rowcall.relations (source, schema, name, identity, captured, reason, remedy, key)
-SELECT $1, r.schema, r.name, r.identity, r.captured, r.reason, r.remedy, r.key::text[]
-FROM unnest($2::text[], $3::text[], $4::text[], $5::boolean[], $6::text[], $7::text[], $8::text[])
-  AS r (schema, name, identity, captured, reason, remedy, key)`
+INSERT INTO rowcall.relations (source, schema, name, identity, captured, reason, remedy, key, columns, types)
+SELECT $1, r.schema, r.name, r.identity, r.captured, r.reason, r.remedy, r.key::text[], r.columns::text[], r.types::text[]
+FROM unnest($2::text[], $3::text[], $4::text[], $5::boolean[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[])
+  AS r (schema, name, identity, captured, reason, remedy, key, columns, types)`
 
 // SetRelations replaces what is known of the source's tables.
 func (s *Store) SetRelations(ctx context.Context, c SourceClaim, rs []Relation) error {
 	n := len(rs)
-	schemas, names, identities := make([]string, n), make([]string, n), make([]string, n)
+	schemas, tables, identities := make([]string, n), make([]string, n), make([]string, n)
 	captured := make([]bool, n)
 	reasons, remedies, keys := make([]string, n), make([]string, n), make([]string, n)
+	columns, types := make([]string, n), make([]string, n)
 	for i, r := range rs {
-		schemas[i], names[i], identities[i] = cleanText(r.Schema), cleanText(r.Name), cleanText(r.Identity)
+		schemas[i], tables[i], identities[i] = cleanText(r.Schema), cleanText(r.Name), cleanText(r.Identity)
 		captured[i] = r.Captured
 		reasons[i], remedies[i], keys[i] = cleanText(r.Reason), cleanText(r.Remedy), textArray(r.Key)
+		names, kinds := columnTexts(r.Columns)
+		columns[i], types[i] = textArray(names), textArray(kinds)
 	}
 	err := s.asOwner(ctx, c, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, deleteRelationsSQL, int32(c.ID)); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, insertRelationsSQL, int32(c.ID), schemas, names, identities, captured, reasons, remedies, keys)
+		_, err := tx.Exec(ctx, insertRelationsSQL, int32(c.ID), schemas, tables, identities, captured, reasons, remedies, keys, columns, types)
 		return err
 	})
 	if err != nil {
@@ -309,7 +322,7 @@ FROM rowcall.sources s LEFT JOIN rowcall.checkpoints k ON k.source = s.id
 WHERE $1::text IS NULL OR s.name = $1 ORDER BY s.name`
 
 const relationsSQL = `
-SELECT source, schema, name, identity, captured, reason, remedy, key
+SELECT source, schema, name, identity, captured, reason, remedy, key, columns, types
 FROM rowcall.relations WHERE source = ANY($1::integer[]) ORDER BY source, schema, name`
 
 const openGapsOfSQL = `
@@ -341,12 +354,14 @@ func readSources(ctx context.Context, q querier, name *string) ([]Source, error)
 	}
 	var id SourceID
 	var r Relation
+	var columns, types []string
 	if rows, err = q.Query(ctx, relationsSQL, ids); err != nil {
 		return nil, err
 	}
-	_, err = pgx.ForEachRow(rows, []any{&id, &r.Schema, &r.Name, &r.Identity, &r.Captured, &r.Reason, &r.Remedy, &r.Key}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&id, &r.Schema, &r.Name, &r.Identity, &r.Captured, &r.Reason, &r.Remedy, &r.Key, &columns, &types}, func() error {
+		r.Columns = columnsOf(columns, types)
 		byID[id].Relations = append(byID[id].Relations, r)
-		r.Key = nil
+		r.Key, columns, types = nil, nil, nil
 		return nil
 	})
 	if err != nil {

@@ -74,13 +74,14 @@ type Store struct {
 	log     zerolog.Logger
 	metrics metrics
 
-	head     head     // the offset that the next event gets
-	ring     ring     // the newest part of the log
-	appender appender // the one connection that appends
-	names    names    // of sources
-	holder   holder   // this instance's lease
-	changes  changes  // who wants to hear of topics
-	spans    spans    // of partitions to be made
+	head     head      // the offset that the next event gets
+	ring     ring      // the newest part of the log
+	appender appender  // the one connection that appends
+	names    names     // of sources
+	tables   relations // what versions of tables look like
+	holder   holder    // this instance's lease
+	changes  changes   // who wants to hear of topics
+	spans    spans     // of partitions to be made
 	oldest   atomic.Int64
 	wide     atomic.Int64 // so many pages from now on are read with care for large events
 	others   atomic.Bool  // other instances live, and want to be told of a new head

@@ -36,6 +36,27 @@ type Column struct {
 	List  bool
 }
 
+// ColumnOf reads the type of a column as PostgreSQL's catalogue names it, in its
+// short form ("int4", not "integer"); "[]" behind it makes an array. Types of
+// other schemas than pg_catalog have theirs before the name.
+func ColumnOf(name, typeName string) Column {
+	element, list := strings.CutSuffix(typeName, "[]")
+	c := Column{Name: name, List: list}
+	switch element {
+	case "int2", "int4", "int8", "oid":
+		c.Class = ClassInt
+	case "float4", "float8", "numeric":
+		c.Class = ClassDouble
+	case "bool":
+		c.Class = ClassBool
+	case "timestamp", "timestamptz":
+		c.Class = ClassTimestamp
+	case "json", "jsonb":
+		c.Class = ClassJSON
+	}
+	return c
+}
+
 // TableTypes is one version of a table as far as expressions need it. It must
 // not be changed once it was given away: programs are shared by tables that
 // look alike, and remembered by pointer.

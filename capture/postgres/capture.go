@@ -88,6 +88,7 @@ type registry interface {
 	SetSourceIdentity(ctx context.Context, c store.SourceClaim, src store.Source) error
 	SetSourceProgress(ctx context.Context, c store.SourceClaim, p store.SourceProgress) error
 	SetRelations(ctx context.Context, c store.SourceClaim, rs []store.Relation) error
+	RelationVersion(ctx context.Context, source store.SourceID, r store.Relation) (store.RelationVersion, error)
 	RecordGap(ctx context.Context, c store.SourceClaim, g store.Gap, next store.Checkpoint) error
 }
 

@@ -22,7 +22,7 @@ func TestACommittedRowIsInTheLogOnce(t *testing.T) {
 	if src.Generation != 1 || src.Slot != w.slot() || src.SystemID == "" || src.Intent {
 		t.Errorf("source is %+v", src)
 	}
-	if diff := cmp.Diff([]store.Relation{{Schema: "public", Name: "things", Identity: "default", Captured: true, Key: []string{"n"}}}, src.Relations); diff != "" {
+	if diff := cmp.Diff([]store.Relation{{Schema: "public", Name: "things", Identity: "default", Captured: true, Key: []string{"n"}, Columns: []store.Column{{Name: "n", Type: "int8"}}}}, src.Relations); diff != "" {
 		t.Errorf("relations (-want +got):\n%s", diff)
 	}
 }

@@ -13,7 +13,8 @@ import (
 // appended to a batch. It keeps the relation cache of one connection and the
 // transaction that is open; it does no I/O, but for a types function that looks
 // up what the protocol does not carry (enums, domains, arrays of them), and one
-// for primary keys. Both are called when a relation is described, never for a row.
+// for primary keys and one for versions. They are called when a relation is
+// described, never for a row.
 //
 // It belongs to one goroutine and one connection: after a reconnect, make anew.
 // It keeps nothing of the messages that it is given.
@@ -48,6 +49,7 @@ type typeInfo struct {
 	kind    byte   // pg_type.typtype: b base, d domain, e enum, c composite, r range, m multirange, p pseudo
 	base    uint32 // of a domain: the type under it
 	element uint32 // of an array: its element type
+	name    string // in SQL, with its schema unless that is pg_catalog
 	delim   byte   // pg_type.typdelim of the element
 }
 
@@ -62,7 +64,9 @@ type decoderConfig struct {
 	types func(oids []uint32) (map[uint32]typeInfo, error)
 	// primaryKey gives a table's primary key columns, for tables of replica identity full.
 	primaryKey func(relation uint32) ([]string, error)
-	heartbeat  string // content prefix by which our own heartbeats are known
+	// version gives the number of a table that looks so; nil: its events name none.
+	version   func(r store.Relation) (store.RelationVersion, error)
+	heartbeat string // content prefix by which our own heartbeats are known
 }
 
 // defaultMaxValueBytes is the default of ROWCALL_MAX_VALUE_BYTES.

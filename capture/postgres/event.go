@@ -154,7 +154,7 @@ func (d *decoder) truncate(w *wire, b *store.Batch) error {
 			continue
 		}
 		event := d.event(ordinal)
-		event.Kind, event.Type, event.Key = store.KindTruncate, r.types[opTruncate], r.table
+		event.Kind, event.Relation, event.Type, event.Key = store.KindTruncate, r.version, r.types[opTruncate], r.table
 		p := append(b.Begin(event), r.heads[opTruncate]...)
 		p = append(p, `null,"row":null,"old":null,"changed":null,"unchanged":[]`...)
 		b.End(d.appendTx(p, ordinal))
@@ -202,7 +202,7 @@ func (d *decoder) keyChanged(r *relation) bool {
 // as a truncate is, and the member is null: late, but never out of order.
 func (d *decoder) start(r *relation, o op, ordinal int64, key, oldKey []cell, b *store.Batch) []byte {
 	event := d.event(ordinal)
-	event.Type = r.types[o]
+	event.Type, event.Relation = r.types[o], r.version
 	known := true
 	for _, i := range r.key {
 		known = known && key[i].kind != cellUnchanged

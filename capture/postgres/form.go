@@ -3,6 +3,7 @@ package postgres
 import (
 	"fmt"
 	"maps"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -136,6 +137,41 @@ func arrayElement(oid uint32) (element uint32, delim byte) {
 
 // maxTypeDepth bounds domains over domains and arrays of them.
 const maxTypeDepth = 8
+
+// names are the names of built-in types. Those that it lacks have text forms.
+var names = pgtype.NewMap()
+
+// typeName is a type as subscriptions.ColumnOf reads it: a domain as its base,
+// an array as its elements' type and "[]".
+func (c *catalogue) typeName(oid uint32) string {
+	suffix := ""
+	for range maxTypeDepth {
+		if _, ok := builtinForm(oid); ok {
+			known, ok := names.TypeForOID(oid)
+			element, _ := arrayElement(oid)
+			switch {
+			case element != 0 && ok:
+				return strings.TrimPrefix(known.Name, "_") + "[]"
+			case element != 0:
+				return "text[]"
+			case ok:
+				return known.Name + suffix
+			}
+			return "text" + suffix
+		}
+		switch info := c.known[oid]; {
+		case info.kind == 'd' && info.base != 0:
+			oid = info.base
+		case info.kind == 'b' && info.element != 0:
+			oid, suffix = info.element, "[]"
+		case info.name != "":
+			return info.name + suffix
+		default:
+			return "text" + suffix
+		}
+	}
+	return "text" + suffix
+}
 
 // catalogue knows the types that were looked up. What the catalogue says of an
 // OID does not change while the type exists, so answers are kept; misses are

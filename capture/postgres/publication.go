@@ -138,7 +138,7 @@ func (s *selection) note(t table, captured bool, reason, remedy string) {
 			return
 		}
 	}
-	s.relations = append(s.relations, store.Relation{Schema: t.schema, Name: t.name, Captured: captured, Reason: reason, Remedy: remedy, Key: t.key()})
+	s.relations = append(s.relations, store.Relation{Schema: t.schema, Name: t.name, Captured: captured, Reason: reason, Remedy: remedy, Identity: identities[t.identity[0]], Key: t.key(), Columns: t.columns})
 }
 
 func (c *ordinary) exec(ctx context.Context, sql string) error {

@@ -3,6 +3,8 @@ package postgres
 import (
 	"fmt"
 	"slices"
+
+	"github.com/rowcall/rowcall/store"
 )
 
 // Replica identities, as they stand on the wire.
@@ -33,6 +35,7 @@ type relation struct {
 	heads   [4][]byte // data up to the value of key
 	prefix  []byte    // of the keys of its rows: table and a slash
 	typeIDs []uint32
+	version store.RelationVersion // that its events name
 }
 
 // relationColumn is one column, as the stream sends them.
@@ -101,6 +104,23 @@ func (r *relation) setKey(names []string) {
 	}
 }
 
+// identities are the replica identities as the log names them.
+var identities = map[byte]string{
+	identityDefault: "default", identityIndex: "index", identityFull: "full", identityNothing: "nothing",
+}
+
+// described is the relation as the log knows its versions.
+func (r *relation) described(types *catalogue) store.Relation {
+	described := store.Relation{Schema: r.schema, Name: r.name, Identity: identities[r.identity], Columns: make([]store.Column, len(r.columns))}
+	for i := range r.columns {
+		described.Columns[i] = store.Column{Name: r.columns[i].name, Type: types.typeName(r.typeIDs[i])}
+	}
+	for _, i := range r.key {
+		described.Key = append(described.Key, r.columns[i].name)
+	}
+	return described
+}
+
 // prepare writes what the relation's events have in common.
 func (r *relation) prepare(types *catalogue) {
 	for i := range r.columns {
@@ -150,6 +170,11 @@ func (d *decoder) relation(w *wire) error {
 			return err
 		}
 		r.prepare(&d.types)
+		if d.config.version != nil {
+			if r.version, err = d.config.version(r.described(&d.types)); err != nil {
+				return err
+			}
+		}
 	}
 	d.relations[r.oid] = r
 	d.last = r

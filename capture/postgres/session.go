@@ -112,9 +112,22 @@ func newSession(ctx context.Context, c *Capture, cat *ordinary, wal *pgconn.PgCo
 		have:          have,
 		types:         func(oids []uint32) (map[uint32]typeInfo, error) { return cat.types(ctx, oids) },
 		primaryKey:    func(relation uint32) ([]string, error) { return cat.primaryKey(ctx, relation) },
+		version:       func(r store.Relation) (store.RelationVersion, error) { return s.version(ctx, r) },
 		heartbeat:     s.pulse.prefix,
 	})
 	return s
+}
+
+// version asks the store for the version of a table. The receiver waits for it,
+// and can send no status meanwhile.
+func (s *session) version(ctx context.Context, r store.Relation) (store.RelationVersion, error) {
+	ctx, cancel := context.WithTimeout(ctx, max(time.Second, s.silence()))
+	defer cancel()
+	version, err := s.registry.RelationVersion(ctx, s.claim.ID, r)
+	if err != nil {
+		return 0, &logFailure{err}
+	}
+	return version, nil
 }
 
 // run streams until something ends it.

@@ -28,6 +28,9 @@ const (
 type ordinary struct {
 	mu   sync.Mutex
 	conn *pgx.Conn
+
+	namesMu sync.Mutex
+	names   catalogue // of types, for the columns of tables
 }
 
 // openOrdinary connects. It is not the walsender: nothing is streamed over it.

@@ -25,6 +25,7 @@ type table struct {
 	member      bool     // is in our publication
 	owner       string
 	owned       bool // we may change its membership
+	columns     []store.Column
 }
 
 const tablesSQL = `
@@ -35,7 +36,7 @@ SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', c.relpersistence::text, c.r
        coalesce(pk.cols, '{}'), coalesce(ri.cols, '{}'),
        EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''),
        EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $1 AND r.prrelid = c.oid),
-       pg_get_userbyid(c.relowner), pg_has_role(c.relowner, 'USAGE')
+       pg_get_userbyid(c.relowner), pg_has_role(c.relowner, 'USAGE'), coalesce(at.names, '{}'), coalesce(at.types, '{}')
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN LATERAL (
@@ -48,6 +49,10 @@ LEFT JOIN LATERAL (
                JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.num
                WHERE k.place <= i.indnkeyatts ORDER BY k.place) AS cols
   FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid AND i.indimmediate) ri ON true
+LEFT JOIN LATERAL (
+  SELECT array_agg(a.attname::text ORDER BY a.attnum) AS names, array_agg(a.atttypid ORDER BY a.attnum) AS types
+  FROM pg_attribute a
+  WHERE a.attrelid = c.oid AND NOT c.relispartition AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') at ON true
 WHERE c.relkind IN ('r', 'p') AND n.nspname <> $3
   AND (n.nspname = ANY($2) OR c.relispartition
        OR EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $1 AND r.prrelid = c.oid))
@@ -56,6 +61,7 @@ ORDER BY n.nspname, c.relname`
 // tables reads the tables that patterns may mean, those in the publication and
 // all partitions; never our own: of those in the publication its refusal speaks.
 func (c *ordinary) tables(ctx context.Context, publication string, patterns []tablePattern) (tables []table, err error) {
+	var columns []attributes // of each table
 	var schemas []string
 	for _, p := range patterns {
 		schemas = append(schemas, p.schema)
@@ -66,16 +72,52 @@ func (c *ordinary) tables(ctx context.Context, publication string, patterns []ta
 			return err
 		}
 		tables, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t table, err error) {
+			var names []string
+			var types []uint32
 			err = row.Scan(&t.oid, &t.schema, &t.name, &t.partitioned, &t.persistence, &t.identity,
-				&t.ancestors, &t.primaryKey, &t.index, &t.generated, &t.member, &t.owner, &t.owned)
+				&t.ancestors, &t.primaryKey, &t.index, &t.generated, &t.member, &t.owner, &t.owned, &names, &types)
+			columns = append(columns, attributes{names, types})
 			return t, err
 		})
 		return err
 	})
+	if err == nil {
+		err = c.addColumns(ctx, tables, columns)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read tables: %w", err)
 	}
 	return tables, nil
+}
+
+// attributes are the columns of a table that its events have: generated ones
+// are not published.
+type attributes struct {
+	names []string
+	types []uint32
+}
+
+// addColumns gives tables their columns, with the names of their types.
+func (c *ordinary) addColumns(ctx context.Context, tables []table, columns []attributes) error {
+	c.namesMu.Lock()
+	defer c.namesMu.Unlock()
+	if c.names.known == nil {
+		c.names.known = make(map[uint32]typeInfo)
+	}
+	c.names.lookUp = func(oids []uint32) (map[uint32]typeInfo, error) { return c.types(ctx, oids) }
+	var all []uint32
+	for _, of := range columns {
+		all = append(all, of.types...)
+	}
+	if err := c.names.learn(all); err != nil {
+		return err
+	}
+	for i, of := range columns {
+		for j, name := range of.names {
+			tables[i].columns = append(tables[i].columns, store.Column{Name: name, Type: c.names.typeName(of.types[j])})
+		}
+	}
+	return nil
 }
 
 // selection is what becomes of the tables.
@@ -129,8 +171,7 @@ func choose(tables []table, patterns []tablePattern, version int) selection {
 		}
 		relation := store.Relation{
 			Schema: t.schema, Name: t.name,
-			Identity: map[string]string{"d": "default", "i": "index", "f": "full", "n": "nothing"}[t.identity],
-			Key:      t.key(),
+			Identity: identities[t.identity[0]], Key: t.key(), Columns: t.columns,
 		}
 		relation.Reason, relation.Remedy = t.unusable(version)
 		if fault, ok := faults[t.oid]; ok && relation.Reason == "" {
@@ -197,7 +238,7 @@ WITH RECURSIVE wanted(oid) AS (
   SELECT x.oid FROM wanted w JOIN pg_type t ON t.oid = w.oid
   CROSS JOIN LATERAL (VALUES (t.typbasetype), (t.typelem)) x(oid) WHERE x.oid <> 0
 )
-SELECT t.oid, t.typtype::text, t.typbasetype, coalesce(e.oid, 0::oid), coalesce(e.typdelim::text, ',')
+SELECT t.oid, t.typtype::text, t.typbasetype, coalesce(e.oid, 0::oid), coalesce(e.typdelim::text, ','), format_type(t.oid, NULL)
 FROM wanted w JOIN pg_type t ON t.oid = w.oid
 LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid`
 
@@ -214,7 +255,7 @@ func (c *ordinary) types(ctx context.Context, oids []uint32) (map[uint32]typeInf
 			info        typeInfo
 			kind, delim string
 		)
-		_, err = pgx.ForEachRow(rows, []any{&oid, &kind, &info.base, &info.element, &delim}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&oid, &kind, &info.base, &info.element, &delim, &info.name}, func() error {
 			info.kind, info.delim = kind[0], delim[0]
 			found[oid] = info
 			return nil

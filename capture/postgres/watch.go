@@ -151,7 +151,7 @@ func (s *session) look(ctx context.Context) error {
 
 func equalRelation(a, b store.Relation) bool {
 	return a.Schema == b.Schema && a.Name == b.Name && a.Identity == b.Identity && a.Captured == b.Captured &&
-		a.Reason == b.Reason && a.Remedy == b.Remedy && slices.Equal(a.Key, b.Key)
+		a.Reason == b.Reason && a.Remedy == b.Remedy && slices.Equal(a.Key, b.Key) && slices.Equal(a.Columns, b.Columns)
 }
 
 // unlessAway lets errors of a store that is away pass: the appender decides
