@@ -105,7 +105,7 @@ func operations(path *huma.PathItem) []*huma.Operation {
 
 // documentProblems lists the problems that a route can answer with.
 func documentProblems(op *huma.Operation) {
-	statuses := []int{400, 401, 403, 422, 429, 500, 503}
+	statuses := append([]int{400, 401, 403, 422, 429, 500, 503}, op.Errors...)
 	if strings.Contains(op.Path, "{") {
 		statuses = append(statuses, 404)
 	}

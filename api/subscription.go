@@ -7,6 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/rowcall/rowcall/store"
 	"github.com/rowcall/rowcall/subscriptions"
 )
 
@@ -18,6 +19,7 @@ type subscription struct {
 	Endpoint    endpoint            `json:"endpoint"` // in place of the spec's: it has no secrets
 	State       subscriptions.State `json:"state" enum:"active,paused,disabled" doc:"active: events are delivered; paused: a person holds it; disabled: rowcall holds it until a person resumes it. Held events are kept."`
 	StateReason string              `json:"state_reason" doc:"Why it is held; empty when active."`
+	Health      string              `json:"health" enum:"healthy,parked,probing,recovering" doc:"What is known of the endpoint. healthy: events are sent; parked: it is down, its events are held, and it is probed from time to time; probing: a probe is due or under way; recovering: it is up again, and gets more and more."`
 	Secret      string              `json:"secret,omitempty" doc:"The newest signing secret: in the answer to create and to rotate, and never again."`
 	PublicKeys  []string            `json:"public_keys" doc:"Where signing names v1a, the ed25519 public keys that verify its signatures, newest first; two while a rotated secret is still active."`
 	PreviousEnd *time.Time          `json:"previous_secret_ends_at" doc:"While a rotated secret is still active, when it ends; else null."`
@@ -49,9 +51,9 @@ type endpointTLS struct {
 	CA                string `json:"ca,omitempty"`
 }
 
-func showSubscription(s subscriptions.Subscription) subscription {
+func showSubscription(s subscriptions.Subscription, health store.EndpointHealth) subscription {
 	out := subscription{
-		ID: s.ID, Spec: s.Spec, State: s.State, StateReason: s.StateReason,
+		ID: s.ID, Spec: s.Spec, State: s.State, StateReason: s.StateReason, Health: healthShown(health, time.Now()),
 		CreatedAt: s.CreatedAt.UTC(), UpdatedAt: s.UpdatedAt.UTC(), Version: s.Version,
 		Endpoint: endpoint{URL: s.Endpoint.URL, Headers: s.Endpoint.Headers, Timeout: s.Endpoint.Timeout},
 	}

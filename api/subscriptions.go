@@ -97,6 +97,7 @@ func (a *API) registerSubscriptions() {
 		OperationID: "resume-subscription", Method: http.MethodPost, Path: one + "/resume", Tags: tags,
 		Summary: "Deliver a subscription's events again",
 	}, ScopeDeliver, a.setState(subscriptions.Active))
+	a.registerEndpointHealth(tags, one)
 	rotation := a.body(typeOf[rotationInput](), "", nil, "application/json")
 	rotation.Required = false
 	handle(a, huma.Operation{
@@ -121,13 +122,17 @@ func (a *API) listSubscriptions(ctx context.Context, in *subscriptionsInput) (*s
 	if err != nil {
 		return nil, err
 	}
+	healths, err := a.healths(ctx, found...)
+	if err != nil {
+		return nil, err
+	}
 	out := &subscriptionsOutput{Body: page[subscription]{Items: []subscription{}}}
 	for i, s := range found {
 		if i == in.Limit {
 			out.Body.NextCursor = sealCursor("subscriptions", filters, string(found[i-1].ID))
 			break
 		}
-		out.Body.Items = append(out.Body.Items, showSubscription(s))
+		out.Body.Items = append(out.Body.Items, showSubscription(s, healths[s.ID]))
 	}
 	return out, nil
 }
@@ -155,7 +160,7 @@ func (a *API) createSubscription(ctx context.Context, in *createInput) (*created
 	if err != nil {
 		return nil, err
 	}
-	shown := answer(sub)
+	shown := answer(sub, store.EndpointHealth{})
 	shown.Body.Secret = secret.Reveal()
 	return &createdOutput{Location: "/v1/subscriptions/" + string(sub.ID), ETag: shown.ETag, Body: shown.Body}, nil
 }
@@ -165,7 +170,7 @@ func (a *API) getSubscription(ctx context.Context, in *getInput) (*subscriptionO
 	if err != nil {
 		return nil, err
 	}
-	return answer(sub), nil
+	return a.answer(ctx, sub)
 }
 
 func (a *API) patchSubscription(ctx context.Context, in *patchInput) (*subscriptionOutput, error) {
@@ -224,13 +229,13 @@ func (a *API) edit(ctx context.Context, in *EditInput, change func(*subscription
 		}
 		version, name := sub.Version, sub.Name
 		if err := change(&sub); errors.Is(err, errUnchanged) {
-			return answer(sub), nil
+			return a.answer(ctx, sub)
 		} else if err != nil {
 			return nil, err
 		}
 		err = a.store.UpdateSubscription(ctx, &sub, version)
 		if err == nil {
-			return answer(sub), nil
+			return a.answer(ctx, sub)
 		}
 		if !errors.Is(err, store.ErrConflict) {
 			return nil, err
@@ -258,8 +263,16 @@ func (a *API) subscription(ctx context.Context, text string) (subscriptions.Subs
 	return a.store.Subscription(ctx, id)
 }
 
-func answer(sub subscriptions.Subscription) *subscriptionOutput {
-	return &subscriptionOutput{ETag: strconv.Quote(strconv.FormatInt(sub.Version, 10)), Body: showSubscription(sub)}
+func (a *API) answer(ctx context.Context, sub subscriptions.Subscription) (*subscriptionOutput, error) {
+	healths, err := a.healths(ctx, sub)
+	if err != nil {
+		return nil, err
+	}
+	return answer(sub, healths[sub.ID]), nil
+}
+
+func answer(sub subscriptions.Subscription, health store.EndpointHealth) *subscriptionOutput {
+	return &subscriptionOutput{ETag: strconv.Quote(strconv.FormatInt(sub.Version, 10)), Body: showSubscription(sub, health)}
 }
 
 func nameTaken() *problem {

@@ -64,7 +64,7 @@ func (s *session) claim(ctx context.Context) error {
 			continue
 		}
 		if l.wantsReopen() {
-			s.retire(l)
+			s.retire(l, false)
 			changed = true
 		}
 		have[id] = l.sub.Version
@@ -77,8 +77,7 @@ func (s *session) claim(ctx context.Context) error {
 	for _, c := range claimed {
 		if l := s.lanes[c.ID]; l != nil {
 			changed = true
-			l.probeNow() // whatever was changed may have mended it
-			s.retire(l)  // comes back as a new lane once it has settled
+			s.retire(l, true) // comes back as a new lane once it has settled
 			continue
 		}
 		l, err := s.open(ctx, c)
@@ -129,10 +128,15 @@ func (l *lane) begin() {
 	l.revive()
 }
 
-// retire stops a lane; when it has settled, claim opens it anew.
-func (s *session) retire(l *lane) {
+// retire stops a lane; when it has settled, claim opens it anew. Of one that was
+// edited a parked endpoint is probed at once: the edit may have mended it.
+func (s *session) retire(l *lane, edited bool) {
 	l.mu.Lock()
 	already := l.stopped
+	if edited {
+		l.probeNow()
+		l.mark()
+	}
 	l.mu.Unlock()
 	if already {
 		return
@@ -154,13 +158,24 @@ func (l *lane) wantsReopen() bool {
 	return l.reopen && !l.stopped
 }
 
-// probeNow makes the next probe due, where the endpoint is parked.
+// probeNow makes the next probe due, where the endpoint is parked. l.mu is held.
 func (l *lane) probeNow() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.health.State == Parked {
 		l.health.NextProbe, l.healthDirty = time.Now(), true
 	}
+}
+
+// applyProbe applies a person's wish for a probe, once.
+func (l *lane) applyProbe(id int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopped || slices.Contains(l.applied, id) {
+		return
+	}
+	l.applied = append(l.applied, id)
+	l.probeNow()
+	l.mark()
+	l.pump()
 }
 
 // drop lets go of a lane that another owner has taken, or that was deleted, when
@@ -213,6 +228,10 @@ func (s *session) intents(ctx context.Context) error {
 
 // apply applies one intent to a lane, once.
 func (s *session) apply(ctx context.Context, l *lane, w store.Intent) error {
+	if w.Action == "probe" {
+		l.applyProbe(w.ID)
+		return nil
+	}
 	row, err := s.store.Delivery(ctx, w.Lane, w.Offset)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err

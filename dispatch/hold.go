@@ -67,9 +67,13 @@ func (l *lane) savedHealth() *store.EndpointHealth {
 	l.healthAt = time.Now()
 	h := l.health.saved()
 	h.Hold, h.HeldSince, h.Origin = string(l.hold), l.heldFrom, l.target.origin()
-	if l.sample.active() {
-		h.FailureRate = l.sample.shares().failing
+	switch {
+	case l.sample.active():
+		l.failureRate = l.sample.shares().failing
+	case l.health.State == Healthy:
+		l.failureRate = 0
 	}
+	h.FailureRate = l.failureRate
 	return h
 }
 
@@ -77,13 +81,13 @@ func (l *lane) savedHealth() *store.EndpointHealth {
 // another endpoint, of which nothing is known: one event is sent to see.
 func (l *lane) resume(saved store.EndpointHealth, now time.Time) {
 	l.health = healthOf(saved)
-	l.heldFrom, l.savedSuccess = saved.HeldSince, saved.LastSuccess
+	l.heldFrom, l.savedSuccess, l.failureRate = saved.HeldSince, saved.LastSuccess, saved.FailureRate
 	if l.heldFrom.IsZero() && l.health.State == Parked {
 		l.heldFrom = l.health.Since // as a version wrote it that kept no more
 	}
 	if origin := l.target.origin(); saved.Origin != "" && origin != "" && origin != saved.Origin {
 		l.health = health{State: Parked, Since: now, NextProbe: now}
-		l.savedSuccess, l.healthDirty = time.Time{}, true
+		l.savedSuccess, l.failureRate, l.healthDirty = time.Time{}, 0, true
 	}
 	l.healthDirty = l.healthDirty || string(l.hold) != saved.Hold
 }

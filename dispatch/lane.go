@@ -75,6 +75,7 @@ type lane struct {
 	hold         Hold      // why it sends nothing, beside its endpoint's health
 	heldFrom     time.Time // since when it cannot deliver; zero: it can
 	savedSuccess time.Time // the last success that its row has
+	failureRate  float64   // as its row has it
 	healthAt     time.Time // when its row last got a health
 
 	attached bool // the head reader feeds it

@@ -55,6 +55,7 @@ SELECT c.lane, c.subscription, ` + effectiveCursor + `, coalesce(c.health, '{}')
 FROM rowcall.cursors c
 JOIN rowcall.subscriptions s ON s.id = c.subscription
 LEFT JOIN rowcall.leases l ON l.instance = c.owner
+WHERE $1 = '' OR c.subscription = $1
 ORDER BY c.lane`
 	heldRowsSQL = `
 SELECT lane, count(*) FILTER (WHERE state = 'retrying'), count(*) FILTER (WHERE state = 'blocked'),
@@ -69,18 +70,31 @@ SELECT "offset", (event->>'time')::bigint FROM rowcall.deliveries WHERE "offset"
 // only as often as leaves the database 98 % of its time: beyond 100,000 of them
 // their numbers may be seconds old.
 func (s *Store) Backlogs(ctx context.Context) ([]Backlog, error) {
-	found, err := s.readBacklogs(ctx)
+	found, err := s.readBacklogs(ctx, "")
 	if err != nil {
 		return nil, fmt.Errorf("read backlogs: %w", err)
 	}
 	return found, nil
 }
 
-func (s *Store) readBacklogs(ctx context.Context) ([]Backlog, error) {
+// Backlog is Backlogs of one subscription; ErrNotFound where it is not there.
+func (s *Store) Backlog(ctx context.Context, id subscriptions.ID) (Backlog, error) {
+	found, err := s.readBacklogs(ctx, id)
+	if err == nil && len(found) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Backlog{}, fmt.Errorf("read backlog of %s: %w", id, err)
+	}
+	return found[0], nil
+}
+
+// readBacklogs reads those of one subscription; of all, where id is empty.
+func (s *Store) readBacklogs(ctx context.Context, id subscriptions.ID) ([]Backlog, error) {
 	if err := s.countLog(ctx); err != nil {
 		return nil, err
 	}
-	rows, err := s.pool.Query(ctx, backlogsSQL)
+	rows, err := s.pool.Query(ctx, backlogsSQL, id)
 	if err != nil {
 		return nil, err
 	}

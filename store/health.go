@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -28,18 +27,30 @@ type EndpointHealth struct {
 	HeldSince time.Time `json:"held_since,omitzero"` // since when the lane cannot deliver, because of State or Hold; zero: it can
 }
 
-const healthSQL = `SELECT coalesce(c.health, '{}') FROM rowcall.cursors c WHERE c.subscription = $1 ORDER BY c.lane LIMIT 1`
+const healthsSQL = `
+SELECT DISTINCT ON (c.subscription) c.subscription, coalesce(c.health, '{}')
+FROM rowcall.cursors c WHERE c.subscription = ANY($1::text[]) ORDER BY c.subscription, c.lane`
 
-// Health returns what is known of a subscription's endpoint; ErrNotFound where
-// there is no such subscription.
-func (s *Store) Health(ctx context.Context, id subscriptions.ID) (EndpointHealth, error) {
-	var h EndpointHealth
-	err := s.pool.QueryRow(ctx, healthSQL, id).Scan(&h)
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = ErrNotFound
+// Healths returns what is known of subscriptions' endpoints. Those that are not
+// there are not in it.
+func (s *Store) Healths(ctx context.Context, ids []subscriptions.ID) (map[subscriptions.ID]EndpointHealth, error) {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = string(id)
+	}
+	healths := make(map[subscriptions.ID]EndpointHealth, len(ids))
+	rows, err := s.pool.Query(ctx, healthsSQL, texts)
+	if err == nil {
+		var id subscriptions.ID
+		var h EndpointHealth
+		_, err = pgx.ForEachRow(rows, []any{&id, &h}, func() error {
+			healths[id] = h
+			h = EndpointHealth{} // JSON leaves what it does not name
+			return nil
+		})
 	}
 	if err != nil {
-		return EndpointHealth{}, fmt.Errorf("read health of %s: %w", id, err)
+		return nil, fmt.Errorf("read health of endpoints: %w", err)
 	}
-	return h, nil
+	return healths, nil
 }

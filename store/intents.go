@@ -7,13 +7,15 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rowcall/rowcall/subscriptions"
 )
 
 // Intent is a person's wish about a delivery, for the lane's owner to apply.
 type Intent struct {
 	ID     int64
 	Lane   LaneID
-	Action string // retry, discard
+	Action string // retry, discard; probe, with offset 0
 	Offset Offset
 	Actor  string
 }
@@ -40,6 +42,29 @@ func (s *Store) Request(ctx context.Context, in Intent) error {
 	})
 	if err != nil {
 		return fmt.Errorf("request %s of delivery %d of lane %d: %w", in.Action, in.Offset, in.Lane, err)
+	}
+	return nil
+}
+
+// One at a time: more would ask for the same.
+const insertProbeSQL = `
+INSERT INTO rowcall.intents (lane, action, "offset", actor)
+SELECT c.lane, 'probe', 0, $2 FROM rowcall.cursors c
+WHERE c.subscription = $1 AND c.health->>'state' = 'parked'
+  AND NOT EXISTS (SELECT FROM rowcall.intents i WHERE i.lane = c.lane AND i.action = 'probe')`
+
+// RequestProbe asks the owner of a subscription's lane to probe its endpoint at
+// once. Where the endpoint is not parked, or a probe is asked for already,
+// nothing comes of it.
+func (s *Store) RequestProbe(ctx context.Context, id subscriptions.ID, actor string) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, insertProbeSQL, id, cleanText(actor)); err != nil {
+			return err
+		}
+		return s.notify(ctx, tx, TopicIntents)
+	})
+	if err != nil {
+		return fmt.Errorf("request probe of %s: %w", id, err)
 	}
 	return nil
 }

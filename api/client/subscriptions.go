@@ -112,6 +112,7 @@ type Subscription struct {
 	Spec
 	State       string    `json:"state"` // active, paused, disabled
 	StateReason string    `json:"state_reason"`
+	Health      string    `json:"health"`           // healthy, parked, probing, recovering
 	Secret      string    `json:"secret,omitempty"` // in the answers to create and rotate only
 	PublicKeys  []string  `json:"public_keys"`      // with signing v1a: "whpk_" and base64, newest first
 	CreatedAt   time.Time `json:"created_at"`
@@ -172,6 +173,34 @@ func (c *Client) PauseSubscription(ctx context.Context, id string) (sub Subscrip
 // ResumeSubscription delivers its events again.
 func (c *Client) ResumeSubscription(ctx context.Context, id string) (sub Subscription, err error) {
 	return sub, c.post(ctx, &sub, nil, "v1", "subscriptions", id, "resume")
+}
+
+// EndpointHealth is how a subscription's endpoint does, and what it is owed. What
+// is nil is not known, or there is none.
+type EndpointHealth struct {
+	Health        string     `json:"health"` // healthy, parked, probing, recovering
+	Since         *time.Time `json:"since"`
+	Reason        *string    `json:"reason"`
+	NextProbeAt   *time.Time `json:"next_probe_at"`
+	FailureRate   *float64   `json:"failure_rate"` // 0 to 1, of the last minute or so
+	LastSuccessAt *time.Time `json:"last_success_at"`
+	Hold          *string    `json:"hold"` // why nothing is sent: paused, disabled, endpoint, store, parked
+	HeldSince     *time.Time `json:"held_since"`
+	Backlog       int64      `json:"backlog"` // events, at most
+	Oldest        *time.Time `json:"oldest"`
+	HeldBytes     int64      `json:"held_bytes"`
+}
+
+// SubscriptionHealth says how a subscription's endpoint does.
+func (c *Client) SubscriptionHealth(ctx context.Context, id string) (h EndpointHealth, err error) {
+	return h, c.get(ctx, &h, nil, "v1", "subscriptions", id, "health")
+}
+
+// ProbeSubscription asks for a probe of a parked endpoint now. It returns when
+// the wish is recorded; Conflict where the endpoint is not parked, or the
+// subscription is held.
+func (c *Client) ProbeSubscription(ctx context.Context, id string) error {
+	return c.post(ctx, nil, nil, "v1", "subscriptions", id, "probe")
 }
 
 // RotateSecret makes a new signing secret, which the answer holds and which is

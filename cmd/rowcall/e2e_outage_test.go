@@ -1,13 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
+	"github.com/rowcall/rowcall/api/client"
 	"github.com/rowcall/rowcall/dispatch/hooktest"
 	"github.com/rowcall/rowcall/store/storetest"
 )
@@ -17,16 +17,14 @@ func fails(hooktest.Delivery) hooktest.Reply {
 	return hooktest.Reply{Status: http.StatusServiceUnavailable}
 }
 
-// parked reports whether the one endpoint is parked, and when it is probed next.
-func parked(t *testing.T, db *pgxpool.Pool) (bool, time.Time) {
+// health asks how a subscription's endpoint does.
+func (w *world) health(t *testing.T, id string) client.EndpointHealth {
 	t.Helper()
-	var state string
-	var next time.Time
-	const sql = `SELECT coalesce(health->>'state', ''), coalesce((health->>'next_probe')::timestamptz, 'epoch') FROM rowcall.cursors`
-	if err := db.QueryRow(t.Context(), sql).Scan(&state, &next); err != nil {
+	h, err := w.api.SubscriptionHealth(t.Context(), id)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return state == "parked" || state == "probing", next.UTC()
+	return h
 }
 
 func TestItsProbesDecideWhenAnEndpointThatIsDownIsAsked(t *testing.T) {
@@ -44,7 +42,8 @@ func TestItsProbesDecideWhenAnEndpointThatIsDownIsAsked(t *testing.T) {
 	})
 	const events = 100
 	mustExec(t, db, `INSERT INTO items SELECT i FROM generate_series(1, $1) i`, events)
-	waitFor(t, time.Minute, "the endpoint is parked", func() bool { is, _ := parked(t, db); return is }, w.gateway.tail)
+	down := func(h client.EndpointHealth) bool { return h.Health == "parked" || h.Health == "probing" }
+	waitFor(t, time.Minute, "the endpoint is parked", func() bool { return down(w.health(t, sub.ID)) }, w.gateway.tail)
 	before := r.Counts().Received
 	waitFor(t, time.Minute, "it is probed every second", func() bool { return r.Counts().Received >= before+4 }, w.gateway.tail)
 
@@ -59,22 +58,41 @@ func TestItsProbesDecideWhenAnEndpointThatIsDownIsAsked(t *testing.T) {
 		}
 	}
 	patch(cron)
-	var next time.Time
+	var h client.EndpointHealth
 	waitFor(t, time.Minute, "the next probe is the cron expression's", func() bool {
-		_, next = parked(t, db)
-		return next.After(time.Now().Add(24 * time.Hour))
+		h = w.health(t, sub.ID)
+		return h.NextProbeAt != nil && h.NextProbeAt.After(time.Now().Add(24*time.Hour))
 	}, w.gateway.tail)
-	if next.Month() != far.Month() || next.Day() != 1 || next.Hour() != 3 || next.Minute() != 0 || next.Second() > 0 {
+	if next := h.NextProbeAt.UTC(); next.Month() != far.Month() || next.Day() != 1 || next.Hour() != 3 || next.Minute() != 0 || next.Second() > 0 {
 		t.Errorf("with %q the next probe is at %v", cron, next)
 	}
 	if n := r.Counts().Received; n >= before+events/2 {
 		t.Errorf("%d requests to an endpoint that is down", n-before)
 	}
+	if h.Health != "parked" || h.Since == nil || h.Reason == nil || *h.Reason != "unavailable" || h.Hold == nil || *h.Hold != "parked" ||
+		h.HeldSince == nil || h.FailureRate == nil || *h.FailureRate < 0.5 || h.LastSuccessAt != nil || h.Backlog != events || h.Oldest == nil {
+		t.Errorf("it says of its health: %+v", h)
+	}
+
 	r.Script(nil)
-	patch("5s..1m")
-	waitFor(t, time.Minute, "everything has arrived", func() bool { return r.Counts().Succeeded >= events }, w.gateway.tail)
+	if err := w.api.ProbeSubscription(t.Context(), sub.ID); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, time.Minute, "everything has arrived, after a probe that a person asked for", func() bool { return r.Counts().Succeeded >= events }, w.gateway.tail)
+	waitFor(t, time.Minute, "it is healthy, and owed nothing", func() bool {
+		h = w.health(t, sub.ID)
+		return h.Health == "healthy" && h.Hold == nil && h.LastSuccessAt != nil && h.Backlog == 0
+	}, func() string { return fmt.Sprintf("%+v", h) })
+	if err := w.api.ProbeSubscription(t.Context(), sub.ID); !isConflict(err) {
+		t.Errorf("probe of a healthy endpoint: %v", err)
+	}
 	w.stop(t)
 	for _, fault := range r.Check() {
 		t.Error(fault)
 	}
+}
+
+func isConflict(err error) bool {
+	problem, ok := errors.AsType[*client.Problem](err)
+	return ok && problem.Type == client.Conflict
 }

@@ -69,6 +69,14 @@ func optionalMoment(t *time.Time) string {
 	return moment(*t)
 }
 
+// optionalWord writes a word that may be missing.
+func optionalWord(word *string) string {
+	if word == nil {
+		return ""
+	}
+	return *word
+}
+
 // offsetText writes a sequence without its leading zeros.
 func offsetText(sequence string) string {
 	if text := strings.TrimLeft(sequence, "0"); text != "" {

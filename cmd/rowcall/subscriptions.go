@@ -18,6 +18,8 @@ type subscriptionsCmd struct {
 	Delete deleteSubscriptionCmd `cmd:"" help:"End one: what it is owed goes with it."`
 	Pause  pauseSubscriptionCmd  `cmd:"" help:"Hold its events until it is resumed."`
 	Resume resumeSubscriptionCmd `cmd:"" help:"Deliver its events again."`
+	Health healthSubscriptionCmd `cmd:"" help:"Show how its endpoint does, and what it is owed."`
+	Probe  probeSubscriptionCmd  `cmd:"" help:"Ask its endpoint now, where that is parked."`
 
 	RotateSecret rotateSecretCmd `cmd:"" name:"rotate-secret" help:"Make a new signing secret; the answer holds it."`
 }
@@ -59,6 +61,7 @@ func (f *clientFlags) printSubscription(p *program, sub client.Subscription) err
 		{"id", sub.ID},
 		{"name", sub.Name},
 		{"state", state},
+		{"health", sub.Health},
 		{"events", strings.Join(sub.Events, ", ")},
 		{"endpoint", sub.Endpoint.URL},
 		{"format", sub.Format},
@@ -107,9 +110,9 @@ func (c *listSubscriptionsCmd) Run(ctx context.Context, p *program) error {
 	}
 	rows := make([][]string, len(subs))
 	for i, s := range subs {
-		rows[i] = []string{s.ID, s.Name, s.State, strings.Join(s.Events, ", "), s.Endpoint.URL}
+		rows[i] = []string{s.ID, s.Name, s.State, s.Health, strings.Join(s.Events, ", "), s.Endpoint.URL}
 	}
-	return table(p.stdout, []string{"ID", "NAME", "STATE", "EVENTS", "ENDPOINT"}, rows)
+	return table(p.stdout, []string{"ID", "NAME", "STATE", "HEALTH", "EVENTS", "ENDPOINT"}, rows)
 }
 
 type getSubscriptionCmd struct{ oneSubscription }
@@ -307,6 +310,70 @@ func (resumeSubscriptionCmd) Help() string { return clientHelp }
 // Run delivers a subscription's events again.
 func (c *resumeSubscriptionCmd) Run(ctx context.Context, p *program) error {
 	return c.change(ctx, p, (*client.Client).ResumeSubscription)
+}
+
+type healthSubscriptionCmd struct{ oneSubscription }
+
+// Help is shown below the summary.
+func (healthSubscriptionCmd) Help() string { return clientHelp }
+
+// Run shows how an endpoint does.
+func (c *healthSubscriptionCmd) Run(ctx context.Context, p *program) error {
+	api, id, err := c.find(ctx, p)
+	if err != nil {
+		return err
+	}
+	h, err := api.SubscriptionHealth(ctx, id)
+	if err != nil {
+		return answered(err)
+	}
+	if c.Output == "json" {
+		return printJSON(p.stdout, h)
+	}
+	rate := ""
+	if h.FailureRate != nil {
+		rate = fmt.Sprintf("%.0f %%", *h.FailureRate*100)
+	}
+	return fields(p.stdout, [][2]string{
+		{"health", h.Health},
+		{"since", optionalMoment(h.Since)},
+		{"reason", optionalWord(h.Reason)},
+		{"next probe", optionalMoment(h.NextProbeAt)},
+		{"failure rate", rate},
+		{"last success", optionalMoment(h.LastSuccessAt)},
+		{"held because", optionalWord(h.Hold)},
+		{"held since", optionalMoment(h.HeldSince)},
+		{"backlog", strconv.FormatInt(h.Backlog, 10) + " events at most, " + bytesText(h.HeldBytes)},
+		{"oldest", optionalMoment(h.Oldest)},
+	}...)
+}
+
+type probeSubscriptionCmd struct{ oneSubscription }
+
+// Help is shown below the summary.
+func (probeSubscriptionCmd) Help() string {
+	return clientHelp + `
+
+The oldest event is sent as soon as it may; where that is accepted, the endpoint recovers and gets the rest.
+
+Example:
+  rowcall subscriptions probe paid && rowcall subscriptions health paid`
+}
+
+// Run asks for a probe.
+func (c *probeSubscriptionCmd) Run(ctx context.Context, p *program) error {
+	api, id, err := c.find(ctx, p)
+	if err != nil {
+		return err
+	}
+	if err := api.ProbeSubscription(ctx, id); err != nil {
+		return answered(err)
+	}
+	if c.Output == "json" {
+		return printJSON(p.stdout, map[string]string{"id": id, "action": "probe"})
+	}
+	_, err = fmt.Fprintln(p.stdout, "a probe of "+id+" is asked for")
+	return err
 }
 
 type rotateSecretCmd struct {
