@@ -127,7 +127,7 @@ func TestAProbeIsAskedForWhereAnEndpointIsParked(t *testing.T) {
 	}
 	intents := func() int {
 		t.Helper()
-		found, err := w.store.Intents(t.Context())
+		found, err := w.store.Intents(t.Context(), 0, 100)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -191,7 +191,7 @@ func TestRetryAndDiscardLeaveAnIntentForTheLanesOwner(t *testing.T) {
 		w.do(request{method: "POST", path: fmt.Sprintf("/v1/deliveries/dlv_%d_99/%s", lane, action), scope: api.ScopeDeliver}).
 			problem(t, http.StatusNotFound, "not-found")
 	}
-	intents, err := w.store.Intents(t.Context())
+	intents, err := w.store.Intents(t.Context(), 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,8 +32,11 @@ func (s *session) claims(ctx context.Context) error {
 		}
 		failing = err != nil
 		var retry <-chan time.Time
-		if failing {
+		switch {
+		case failing:
 			retry = time.After(500 * time.Millisecond)
+		case s.unclear:
+			retry = time.After(stallEvery)
 		}
 		select {
 		case <-ctx.Done():
@@ -165,19 +168,6 @@ func (l *lane) probeNow() {
 	}
 }
 
-// applyProbe applies a person's wish for a probe, once.
-func (l *lane) applyProbe(id int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.stopped || slices.Contains(l.applied, id) {
-		return
-	}
-	l.applied = append(l.applied, id)
-	l.probeNow()
-	l.mark()
-	l.pump()
-}
-
 // drop lets go of a lane that another owner has taken, or that was deleted, when
 // its attempts have ended.
 func (s *session) drop(l *lane) {
@@ -206,126 +196,4 @@ func (s *session) reroute() {
 	for _, l := range lanes {
 		s.follow(l)
 	}
-}
-
-// intents applies what people asked for.
-func (s *session) intents(ctx context.Context) error {
-	wishes, err := s.store.Intents(ctx)
-	if err != nil {
-		return err
-	}
-	for _, w := range wishes {
-		l := s.lanes[w.Lane]
-		if l == nil {
-			continue
-		}
-		if err := s.apply(ctx, l, w); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// apply applies one intent to a lane, once.
-func (s *session) apply(ctx context.Context, l *lane, w store.Intent) error {
-	if w.Action == "probe" {
-		l.applyProbe(w.ID)
-		return nil
-	}
-	row, err := s.store.Delivery(ctx, w.Lane, w.Offset)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	gone := err != nil
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.stopped || slices.Contains(l.applied, w.ID) {
-		return nil
-	}
-	l.applied = append(l.applied, w.ID)
-	l.mark()
-	e := l.rows[w.Offset]
-	switch {
-	case w.Action == "retry" && e != nil:
-		l.retry(e)
-	case w.Action == "discard" && e != nil:
-		l.discard(e)
-	case gone:
-		// It ended meanwhile: there is nothing left to ask for.
-	case row.State != store.Dead:
-		// A row that is not in memory and not dead is being written; the next look sees it.
-		l.applied = l.applied[:len(l.applied)-1]
-	case w.Action == "retry":
-		l.revisit(l.entryOf(&row))
-	default:
-		l.gone = append(l.gone, w.Offset)
-	}
-	l.pump()
-	return nil
-}
-
-// retry gives e a fresh budget and a try at once.
-func (l *lane) retry(e *entry) {
-	switch e.state {
-	case sleeping:
-		l.unsleep(e)
-		fallthrough
-	case lying:
-		e.tries, e.charged, e.due, e.firstFailed = 0, 0, time.Time{}, time.Time{}
-		if e.waits > 0 {
-			e.state = waiting
-		} else {
-			l.makeReady(e)
-		}
-		l.toRow(e)
-	case waiting, ready, flying, ended: // its turn comes, or is
-	}
-}
-
-// discard ends e without sending it, or sending it again. One that still waits
-// for others goes when its turn comes, so that what follows it still waits for
-// those.
-func (l *lane) discard(e *entry) {
-	switch e.state {
-	case sleeping, lying:
-		l.unsleep(e)
-		if e.waits == 0 {
-			l.end(e)
-			return
-		}
-		e.state = waiting
-		fallthrough
-	case waiting, ready:
-		e.discarded = true
-		if e.saved {
-			l.gone = append(l.gone, e.offset)
-			e.saved = false
-		}
-	case flying: // when its attempt ends, unless that delivers it
-		e.discarded = true
-		if e.saved {
-			l.gone = append(l.gone, e.offset)
-			e.saved = false
-		}
-	case ended: // too late
-	}
-}
-
-// revisit takes up a dead letter again: before the unsent events of its key,
-// after those that are being sent.
-func (l *lane) revisit(e *entry) {
-	e.tries, e.charged, e.due, e.firstFailed = 0, 0, time.Time{}, time.Time{}
-	l.rows[e.offset] = e
-	waits := l.order.addFirst(e, l.all())
-	for _, n := range e.next {
-		if n.mustRow() {
-			l.toRow(n)
-		}
-	}
-	if waits {
-		e.state = waiting
-	} else {
-		l.makeReady(e)
-	}
-	l.toRow(e)
 }

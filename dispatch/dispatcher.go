@@ -55,8 +55,8 @@ type (
 	laneKeeper interface {
 		ClaimLanes(ctx context.Context, have map[store.LaneID]int64) (lanes []store.Lane, owned []store.LaneID, err error)
 		LaneDeliveries(ctx context.Context, lane store.LaneID, withDead bool) ([]store.Delivery, error)
-		Delivery(ctx context.Context, lane store.LaneID, at store.Offset) (store.Delivery, error)
-		Intents(ctx context.Context) ([]store.Intent, error)
+		DeliveriesAt(ctx context.Context, lane store.LaneID, at []store.Offset) (map[store.Offset]store.Delivery, error)
+		Intents(ctx context.Context, past int64, limit int) ([]store.Intent, error)
 		Changes() (changes <-chan store.Topic, stop func())
 	}
 	subscriptionKeeper interface {

@@ -46,10 +46,7 @@ func (l *lane) mayStart() bool {
 // next takes the entry to send from the ready ones; nil: there is none.
 func (l *lane) next() *entry {
 	for {
-		e := l.again.pop()
-		if e == nil {
-			e = l.ready.pop()
-		}
+		e := l.pop()
 		if e == nil {
 			return nil
 		}
@@ -67,6 +64,19 @@ func (l *lane) next() *entry {
 			return e
 		}
 	}
+}
+
+// pop takes from the rows and from the window by turns, so that neither waits for
+// thousands of the other.
+func (l *lane) pop() *entry {
+	first, second := &l.again, &l.ready
+	if l.turn = !l.turn; !l.turn {
+		first, second = second, first
+	}
+	if e := first.pop(); e != nil {
+		return e
+	}
+	return second.pop()
 }
 
 func (l *lane) putBack(e *entry) {
@@ -279,8 +289,8 @@ func (l *lane) fail(e *entry, v Verdict, reply Reply, may bool) {
 	l.die(e)
 }
 
-// die makes e a dead letter: the store keeps it, the lane forgets it, unless it
-// holds its key.
+// die makes e a dead letter: the store keeps it, and the lane forgets it once it
+// does, unless it holds its key.
 func (l *lane) die(e *entry) {
 	e.due = time.Time{}
 	e.state = lying
@@ -288,7 +298,8 @@ func (l *lane) die(e *entry) {
 	if l.sub.OnDead == subscriptions.Block && e.key != "" {
 		return
 	}
-	delete(l.rows, e.offset)
+	l.unrow(e)
+	l.dying[e.offset] = e
 	l.pass(e)
 }
 

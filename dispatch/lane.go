@@ -52,7 +52,8 @@ type lane struct {
 	scarce   bool                    // there was no room for a payload
 	slab     slab                    // payloads are copied into
 	ready    deque                   // entries whose turn it is
-	again    deque                   // the same, of rows: they go first
+	again    deque                   // the same, of rows
+	turn     bool                    // whose turn it is of the two
 	sleepers timers
 	timer    *time.Timer // fires when the first sleeper is due; nil: none set
 	alarm    time.Time   // when timer fires
@@ -66,6 +67,8 @@ type lane struct {
 	sample    sample
 	successes int
 	probed    string // key of the last probe
+	revisited int    // dead letters that were taken up again and have not ended
+	crowded   bool   // some more of them wait until others have ended
 	stopped   bool   // nothing starts any more
 	done      bool   // stopped, and all settled
 	abandoned bool   // stopped, and nothing of it is settled any more
@@ -89,7 +92,8 @@ type lane struct {
 	unsettled      int
 	dirty          []*entry
 	gone           []store.Offset
-	applied        []int64
+	dying          map[store.Offset]*entry // dead letters that may not be in the store yet
+	applied, moot  []int64                 // intents
 	history        []store.Attempt
 	healthDirty    bool
 	heldMS         int64 // time in which the lane could not deliver
@@ -103,7 +107,7 @@ type lane struct {
 func newLane(s *session, l store.Lane, target *Target, hold Hold) *lane {
 	ln := &lane{
 		s: s, id: l.ID, epoch: l.Epoch, sub: l.Subscription, target: target,
-		order: newOrder(), rows: make(map[store.Offset]*entry),
+		order: newOrder(), rows: make(map[store.Offset]*entry), dying: make(map[store.Offset]*entry),
 		limit: firstLimit, pos: l.Cursor, skip: l.Ahead, room: make(chan struct{}, 1),
 		heldMS: l.HeldMS, savedHeldMS: l.HeldMS,
 		savedCursor: l.Cursor, savedAhead: l.Ahead, savedFollowing: l.Following,
@@ -283,7 +287,7 @@ func (l *lane) wake() {
 func (l *lane) end(e *entry) {
 	e.state = ended
 	if e.row {
-		delete(l.rows, e.offset)
+		l.unrow(e)
 		if e.saved {
 			l.gone = append(l.gone, e.offset)
 		}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -32,12 +33,15 @@ type memory struct {
 	owner      int64 // lease epoch of the lane's owner
 	deliveries map[store.Offset]store.Delivery
 	intents    []store.Intent
+	wishes     int64 // so many intents were left
+	moot       int   // so many of them found nothing left to do
 	attempts   []store.Attempt
 	changes    chan store.Topic
 	down       error // what every call answers, while it is set
 	unclaimed  error // what ClaimLanes answers, while it is set
 	doubtful   int   // so many settlements from now on stand, though they answer that they failed
 	refuses    error // what the store says to every row of a delivery, while it is set
+	failing    int   // so many settlements from now on fail
 	cut        bool  // the instance was killed: what it still settles is fenced
 	settles    int
 	rowsSaved  int
@@ -119,6 +123,10 @@ func (m *memory) Settle(_ context.Context, set store.Settlement) ([]store.LaneID
 		return nil, nil, store.ErrFenced
 	}
 	m.settles++
+	if m.failing > 0 {
+		m.failing--
+		return nil, nil, errors.New("the connection was lost")
+	}
 	var doubt error
 	if m.doubtful > 0 {
 		m.doubtful--
@@ -138,14 +146,22 @@ func (m *memory) Settle(_ context.Context, set store.Settlement) ([]store.LaneID
 		if l.Health != nil {
 			m.health = *l.Health
 		}
-		for _, d := range l.Upsert {
-			m.rowsSaved++
-			m.deliveries[d.Offset] = d
-		}
 		for _, at := range l.Delete {
 			delete(m.deliveries, at)
 		}
-		m.intents = slices.DeleteFunc(m.intents, func(in store.Intent) bool { return slices.Contains(l.Intents, in.ID) })
+		saved := make(map[store.Offset]bool)
+		for _, d := range l.Upsert {
+			if saved[d.Offset] {
+				panic(fmt.Sprintf("delivery %d is saved twice in one settlement, which a database refuses", d.Offset))
+			}
+			saved[d.Offset] = true
+			m.rowsSaved++
+			m.deliveries[d.Offset] = d
+		}
+		m.moot += len(l.Moot)
+		m.intents = slices.DeleteFunc(m.intents, func(in store.Intent) bool {
+			return slices.Contains(l.Intents, in.ID) || slices.Contains(l.Moot, in.ID)
+		})
 	}
 	return nil, nil, doubt
 }
@@ -189,27 +205,36 @@ func (m *memory) LaneDeliveries(_ context.Context, _ store.LaneID, withDead bool
 	return ds, m.down
 }
 
-func (m *memory) Delivery(_ context.Context, _ store.LaneID, at store.Offset) (store.Delivery, error) {
+func (m *memory) DeliveriesAt(_ context.Context, _ store.LaneID, at []store.Offset) (map[store.Offset]store.Delivery, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	d, ok := m.deliveries[at]
-	if !ok {
-		return d, store.ErrNotFound
+	found := make(map[store.Offset]store.Delivery)
+	for _, offset := range at {
+		if d, ok := m.deliveries[offset]; ok {
+			found[offset] = d
+		}
 	}
-	return d, m.down
+	return found, m.down
 }
 
-func (m *memory) Intents(context.Context) ([]store.Intent, error) {
+func (m *memory) Intents(_ context.Context, past int64, limit int) ([]store.Intent, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.Clone(m.intents), m.down
+	page := slices.DeleteFunc(slices.Clone(m.intents), func(in store.Intent) bool { return in.ID <= past })
+	return page[:min(len(page), limit)], m.down
 }
 
 // wish leaves an intent, as the API does.
-func (m *memory) wish(action string, at store.Offset) {
+func (m *memory) wish(action string, at store.Offset) { m.wishFor("", action, at) }
+
+// wishFor leaves the intents of a job.
+func (m *memory) wishFor(job store.JobID, action string, offsets ...store.Offset) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.intents = append(m.intents, store.Intent{ID: int64(len(m.intents) + 1), Lane: 1, Action: action, Offset: at})
+	for _, at := range offsets {
+		m.wishes++
+		m.intents = append(m.intents, store.Intent{ID: m.wishes, Lane: 1, Action: action, Offset: at, Job: job})
+	}
 	m.changes <- store.TopicIntents
 }
 

@@ -39,6 +39,7 @@ type entry struct {
 	dirty     bool  // its row is to be written
 	saved     bool  // a row of it is in the store
 	discarded bool  // a person ended it; it goes when its turn comes
+	revisited bool  // a dead letter that a person had taken up again
 	heapIndex int   // in the lane's timers; -1: not there
 }
 
@@ -116,40 +117,6 @@ func (e *entry) follow(before *entry) {
 // next life takes rows in before it reads the log, and would have e go before
 // that event.
 func (e *entry) mustRow() bool { return !e.row && e.waits > 0 && e.loose == 0 }
-
-// addFirst puts e, whose turn had passed, before the entries of its keys that
-// were not sent yet and behind those that are being sent; all holds every
-// unended entry. It reports whether e has to wait.
-func (o *order) addFirst(e *entry, all func(yield func(*entry) bool)) (waits bool) {
-	if e.key == "" {
-		return false
-	}
-	found := false
-	for other := range all {
-		if other == e || !related(e, other) {
-			continue
-		}
-		found = true
-		if other.state == flying {
-			e.follow(other)
-		} else {
-			other.follow(e)
-		}
-	}
-	if !found {
-		o.add(e)
-		return e.waits > 0
-	}
-	for _, key := range []string{e.key, e.key2} {
-		if tail := o.tails[key]; key != "" && (tail == nil || tail.state == flying) {
-			o.tails[key] = e
-		}
-	}
-	if b := o.barriers[e.barrier]; e.barrier != "" && (b == nil || b.state == flying) {
-		o.barriers[e.barrier] = e
-	}
-	return e.waits > 0
-}
 
 // related reports whether two entries order each other.
 func related(a, b *entry) bool {

@@ -74,40 +74,6 @@ func TestOrderLetsAnEntryGoWhenNothingRelatedIsBeforeIt(t *testing.T) {
 	})
 }
 
-// A retried dead letter goes behind what is being sent of its key, and before
-// what is not.
-func TestARevisitedEntryGoesBetweenTheSentAndTheUnsentOfItsKey(t *testing.T) {
-	t.Parallel()
-	o := newOrder()
-	sent := &entry{offset: 5, key: "t/1", state: flying}
-	unsent := &entry{offset: 6, key: "t/1"}
-	other := &entry{offset: 7, key: "t/2"}
-	for _, e := range []*entry{sent, unsent, other} {
-		o.add(e)
-	}
-	back := &entry{offset: 2, key: "t/1"}
-	if waits := o.addFirst(back, slices.Values([]*entry{sent, unsent, other})); !waits {
-		t.Fatal("does not wait for what is being sent")
-	}
-	later := &entry{offset: 9, key: "t/1"}
-	o.add(later)
-
-	sent.state = ended
-	if freed := o.end(sent); len(freed) != 1 || freed[0] != back {
-		t.Fatalf("after the sent one went %v, want the revisited one", freed)
-	}
-	back.state = ended
-	if freed := o.end(back); len(freed) != 1 || freed[0] != unsent {
-		t.Fatalf("after the revisited one went %v, want the unsent one", freed)
-	}
-	if freed := o.end(unsent); len(freed) != 1 || freed[0] != later {
-		t.Fatalf("at last went %v, want the later one", freed)
-	}
-	if other.waits != 0 {
-		t.Fatal("another key waits")
-	}
-}
-
 func TestADequeKeepsItsOrderWhileItGrowsAndWraps(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -63,6 +63,8 @@ type session struct {
 	pos   atomic.Int64
 
 	lanes   map[store.LaneID]*lane // touched by claim alone
+	applied map[int64]*lane        // intents that are not settled yet, by the lane that applied them; likewise
+	unclear bool                   // some could not be applied at the last look; likewise
 	claimed atomic.Bool            // lanes were claimed: no earlier life of this instance owns any
 	reclaim chan struct{}          // something of the lanes changed
 	gaps    broadcast              // a gap was recorded or accepted

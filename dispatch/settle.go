@@ -208,6 +208,7 @@ type collected struct {
 	dirty     []*entry
 	gone      int
 	applied   int
+	moot      int
 	unsettled int
 }
 
@@ -223,7 +224,7 @@ func (l *lane) collect(floor store.Offset) *collected {
 	}
 	l.spillStragglers()
 
-	c := &collected{lane: l, history: l.history, gone: len(l.gone), applied: len(l.applied), unsettled: l.unsettled}
+	c := &collected{lane: l, history: l.history, gone: len(l.gone), applied: len(l.applied), moot: len(l.moot), unsettled: l.unsettled}
 	l.history = nil
 	c.Lane, c.Epoch = l.id, l.epoch
 	switch first := l.window.first(); {
@@ -249,8 +250,8 @@ func (l *lane) collect(floor store.Offset) *collected {
 		}
 	}
 	c.Delete = slices.Clone(l.gone)
-	c.Intents = slices.Clone(l.applied)
-	c.changed = l.inDoubt || c.Following != l.savedFollowing || c.Health != nil || c.HeldMS != l.savedHeldMS || len(c.Upsert)+len(c.Delete)+len(c.Intents) > 0 ||
+	c.Intents, c.Moot = slices.Clone(l.applied), slices.Clone(l.moot)
+	c.changed = l.inDoubt || c.Following != l.savedFollowing || c.Health != nil || c.HeldMS != l.savedHeldMS || len(c.Upsert)+len(c.Delete)+len(c.Intents)+len(c.Moot) > 0 ||
 		!c.Following && (c.Cursor != l.savedCursor || !slices.Equal(c.Ahead, l.savedAhead))
 	return c
 }
@@ -267,10 +268,17 @@ func (l *lane) settled(c *collected) {
 		l.inDoubt = false
 	}
 	l.gone = l.gone[c.gone:]
-	l.applied = l.applied[c.applied:]
+	l.applied, l.moot = l.applied[c.applied:], l.moot[c.moot:]
+	if len(l.dying) > 0 {
+		for _, e := range c.dirty {
+			if !e.dirty && l.dying[e.offset] == e {
+				delete(l.dying, e.offset)
+			}
+		}
+	}
 	l.unsettled -= c.unsettled
 	switch {
-	case len(l.dirty)+len(l.gone)+len(l.applied) > 0:
+	case len(l.dirty)+len(l.gone)+len(l.applied)+len(l.moot) > 0:
 		l.mark()
 	case l.window.len() > 1 && l.inFlight > 0 && !l.stopped:
 		l.s.stall(l) // looked at again, for stragglers

@@ -75,21 +75,47 @@ func (s *Store) LaneDeliveries(ctx context.Context, lane LaneID, withDead bool) 
 	return deliveries, nil
 }
 
-// DeliveryFilter selects deliveries for a list. What is zero does not filter.
-type DeliveryFilter struct {
-	Subscription subscriptions.ID
-	State        DeliveryState
-	Reason       string
-	Type, Key    string    // of the event, exact; of a key change, either key
-	Since, Until time.Time // of UpdatedAt: from Since on, before Until
-	Past         Offset    // keyset, newest offset first: below (Past, PastLane)
-	PastLane     LaneID
+const deliveriesAtSQL = `
+SELECT ` + deliveryColumns + ` FROM rowcall.deliveries d WHERE d.lane = $1 AND d."offset" = ANY($2::bigint[])`
+
+// DeliveriesAt returns those of a lane's deliveries that there are at offsets,
+// without their events.
+func (s *Store) DeliveriesAt(ctx context.Context, lane LaneID, at []Offset) (map[Offset]Delivery, error) {
+	offsets := make([]int64, len(at))
+	for i := range at {
+		offsets[i] = int64(at[i])
+	}
+	rows, err := s.pool.Query(ctx, deliveriesAtSQL, int32(lane), offsets)
+	if err != nil {
+		return nil, fmt.Errorf("read deliveries of lane %d: %w", lane, err)
+	}
+	deliveries, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Delivery, error) { return scanDelivery(row) })
+	if err != nil {
+		return nil, fmt.Errorf("read deliveries of lane %d: %w", lane, err)
+	}
+	found := make(map[Offset]Delivery, len(deliveries))
+	for _, d := range deliveries {
+		found[d.Offset] = d
+	}
+	return found, nil
 }
 
-const deliveriesSQL = `
-SELECT ` + deliveryColumns + `, c.subscription, d.event
-FROM rowcall.deliveries d JOIN rowcall.cursors c ON c.lane = d.lane
-WHERE ($1 = '' OR c.subscription = $1)
+// DeliveryFilter selects deliveries for a list. What is zero does not filter.
+type DeliveryFilter struct {
+	Subscription subscriptions.ID `json:"-"`
+	State        DeliveryState    `json:"state,omitempty"`
+	Reason       string           `json:"reason,omitempty"`
+	Type         string           `json:"type,omitempty"` // of the event, exact
+	Key          string           `json:"key,omitempty"`  // exact; of a key change, either
+	Since        time.Time        `json:"since,omitzero"` // of UpdatedAt: at or after it
+	Until        time.Time        `json:"until,omitzero"` // before it
+	Past         Offset           `json:"-"`              // keyset, newest offset first: below (Past, PastLane)
+	PastLane     LaneID           `json:"-"`
+}
+
+// deliveryMatches says whether a delivery d of a lane c is one that a
+// DeliveryFilter selects, whose args are $1 to $7.
+const deliveryMatches = `($1 = '' OR c.subscription = $1)
   AND ($2 = '' OR d.state = $2)
   AND ($3 = '' OR d.reason = $3)
   AND ($4 = '' AND $5 = ''
@@ -98,7 +124,19 @@ WHERE ($1 = '' OR c.subscription = $1)
     OR d.event IS NOT NULL AND ($4 = '' OR d.event->>'type' = $4)
       AND ($5 = '' OR d.event->>'key' = $5 OR d.event->>'old_key' = $5))
   AND ($6::timestamptz IS NULL OR d.updated_at >= $6)
-  AND ($7::timestamptz IS NULL OR d.updated_at < $7)
+  AND ($7::timestamptz IS NULL OR d.updated_at < $7)`
+
+// args are the parameters of deliveryMatches, and more.
+func (f *DeliveryFilter) args(more ...any) []any {
+	return append([]any{
+		f.Subscription, string(f.State), cleanText(f.Reason), cleanText(f.Type), cleanText(f.Key), nullTime(f.Since), nullTime(f.Until),
+	}, more...)
+}
+
+const deliveriesSQL = `
+SELECT ` + deliveryColumns + `, c.subscription, d.event
+FROM rowcall.deliveries d JOIN rowcall.cursors c ON c.lane = d.lane
+WHERE ` + deliveryMatches + `
   AND ($8::bigint = 0 OR (d."offset", d.lane) < ($8, $9::integer))
 ORDER BY d."offset" DESC, d.lane DESC LIMIT $10`
 
@@ -113,8 +151,7 @@ func (s *Store) Deliveries(ctx context.Context, f DeliveryFilter, limit int) ([]
 }
 
 func (s *Store) deliveries(ctx context.Context, f DeliveryFilter, limit int) ([]Delivery, error) {
-	rows, err := s.pool.Query(ctx, deliveriesSQL, f.Subscription, string(f.State), cleanText(f.Reason), cleanText(f.Type),
-		cleanText(f.Key), nullTime(f.Since), nullTime(f.Until), int64(f.Past), int32(f.PastLane), limit)
+	rows, err := s.pool.Query(ctx, deliveriesSQL, f.args(int64(f.Past), int32(f.PastLane), limit)...)
 	if err != nil {
 		return nil, err
 	}

@@ -220,7 +220,7 @@ func TestAnIntentReachesTheOwnerOfTheLane(t *testing.T) {
 		})
 	}
 	wishes[0].Actor = "ann\uFFFD"
-	got, err := s.Intents(t.Context())
+	got, err := s.Intents(t.Context(), 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestAnIntentReachesTheOwnerOfTheLane(t *testing.T) {
 	if got[0].ID >= got[1].ID {
 		t.Errorf("intents %+v are out of order", got)
 	}
-	if got, err := other.Intents(t.Context()); err != nil || len(got) > 0 {
+	if got, err := other.Intents(t.Context(), 0, 100); err != nil || len(got) > 0 {
 		t.Errorf("another instance has intents %+v, error %v", got, err)
 	}
 	for _, in := range []store.Intent{{Lane: x.ID, Action: "retry", Offset: 7}, {Lane: 99, Action: "retry", Offset: 1}} {

@@ -18,6 +18,8 @@ type Intent struct {
 	Action string // retry, discard; probe, with offset 0
 	Offset Offset
 	Actor  string
+	Job    JobID // the bulk job that it is of; empty: a single wish
+	Void   bool  // its job was cancelled: it is to be taken away, not applied
 }
 
 const insertIntentSQL = `
@@ -69,14 +71,17 @@ func (s *Store) RequestProbe(ctx context.Context, id subscriptions.ID, actor str
 	return nil
 }
 
+// What a paused job has asked for waits until it is resumed.
 const intentsSQL = `
-SELECT i.id, i.lane, i.action, i."offset", i.actor
-FROM rowcall.intents i JOIN rowcall.cursors c ON c.lane = i.lane
-WHERE c.owner = $1 ORDER BY i.id`
+SELECT i.id, i.lane, i.action, i."offset", i.actor, coalesce(i.job, ''), coalesce(j.state = 'cancelled', false)
+FROM rowcall.intents i JOIN rowcall.cursors c ON c.lane = i.lane LEFT JOIN rowcall.jobs j ON j.id = i.job
+WHERE c.owner = $1 AND i.id > $2 AND j.state IS DISTINCT FROM 'paused'
+ORDER BY i.id LIMIT $3`
 
-// Intents returns the intents of the lanes that this instance owns, oldest first.
-func (s *Store) Intents(ctx context.Context) ([]Intent, error) {
-	rows, err := s.pool.Query(ctx, intentsSQL, s.config.Instance)
+// Intents returns intents of the lanes that this instance owns, oldest first:
+// those with ids above past, at most limit.
+func (s *Store) Intents(ctx context.Context, past int64, limit int) ([]Intent, error) {
+	rows, err := s.pool.Query(ctx, intentsSQL, s.config.Instance, past, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read intents: %w", err)
 	}

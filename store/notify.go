@@ -19,6 +19,7 @@ const (
 	TopicSubscriptions Topic = "subscriptions" // a subscription was made, changed or deleted
 	TopicIntents       Topic = "intents"       // somebody asked for a retry or discard
 	TopicGaps          Topic = "gaps"          // a gap was recorded or accepted
+	TopicJobs          Topic = "jobs"          // a job was made, paused, resumed or cancelled
 )
 
 // channel is the one channel that every instance listens on. Its payloads are
@@ -50,7 +51,7 @@ type changes struct {
 }
 
 // allTopics are sent after a time in which notifications may have been lost.
-var allTopics = []Topic{TopicSubscriptions, TopicIntents, TopicGaps}
+var allTopics = []Topic{TopicSubscriptions, TopicIntents, TopicGaps, TopicJobs}
 
 // listener merges topics that come faster than they are read.
 type listener struct {

@@ -38,6 +38,7 @@ type LaneSettlement struct {
 	Upsert    []Delivery      // new or changed; Lane is not read
 	Delete    []Offset        // deliveries that ended
 	Intents   []int64         // intents that were applied
+	Moot      []int64         // intents for which nothing was left to do
 }
 
 // Settle records a settlement in one transaction. Lanes whose epoch has moved
@@ -173,11 +174,18 @@ SET state = excluded.state, keys = excluded.keys, barrier = excluded.barrier, at
     reason = excluded.reason, status = excluded.status, error = excluded.error, charged = excluded.charged,
     updated_at = now()`
 
+	// What is taken away is counted for its job by the same statement: once.
 	deleteIntentsSQL = `
-DELETE FROM rowcall.intents i
-USING unnest($3::integer[], $4::bigint[], $5::bigint[]) AS u (lane, epoch, id), rowcall.cursors c
-WHERE i.id = u.id AND i.lane = u.lane
-  AND c.lane = u.lane AND c.epoch = u.epoch AND c.owner = $1 AND ` + ourLease
+WITH gone AS (
+  DELETE FROM rowcall.intents i
+  USING unnest($3::integer[], $4::bigint[], $5::bigint[], $6::boolean[]) AS u (lane, epoch, id, moot), rowcall.cursors c
+  WHERE i.id = u.id AND i.lane = u.lane
+    AND c.lane = u.lane AND c.epoch = u.epoch AND c.owner = $1 AND ` + ourLease + `
+  RETURNING i.job, u.moot
+)
+UPDATE rowcall.jobs j SET done = j.done + n.applied, skipped = j.skipped + n.moot, updated_at = now()
+FROM (SELECT job, count(*) FILTER (WHERE NOT moot) AS applied, count(*) FILTER (WHERE moot) AS moot FROM gone GROUP BY job) n
+WHERE j.id = n.job`
 )
 
 // settle makes a settlement in one transaction: all of it stands, but for the
@@ -204,7 +212,7 @@ func (s *Store) settle(ctx context.Context, lease Lease, set Settlement) (fenced
 			d.attempts, d.dues, d.firstFailed, d.helds, d.reasons, d.statuses, d.errors, d.charges)
 	}
 	if d := &rows.applied; len(d.lanes) > 0 {
-		batch.Queue(deleteIntentsSQL, lease.Instance, lease.Epoch, d.lanes, d.epochs, d.values)
+		batch.Queue(deleteIntentsSQL, lease.Instance, lease.Epoch, d.lanes, d.epochs, d.values, rows.moot)
 	}
 	results := s.pool.SendBatch(ctx, batch)
 	holds, written, err := readSettled(results, batch.Len())
@@ -216,6 +224,9 @@ func (s *Store) settle(ctx context.Context, lease Lease, set Settlement) (fenced
 		return nil, err
 	case !holds:
 		return nil, ErrFenced
+	}
+	if len(rows.applied.lanes) > 0 {
+		s.feeder.poke() // there is room for more
 	}
 	slices.Sort(written)
 	for _, l := range set.Lanes {
@@ -265,6 +276,7 @@ type settledRows struct {
 	healths        []*string // as JSON; nil: left as it is
 	lowest         int64     // the lowest cursor of a lane that follows; 0: none does
 	ended, applied pairRows
+	moot           []bool // of applied
 	saved          deliveryRows
 }
 
@@ -335,6 +347,11 @@ func rowsOf(lanes []LaneSettlement) settledRows {
 		}
 		for _, id := range l.Intents {
 			r.applied.add(l, id)
+			r.moot = append(r.moot, false)
+		}
+		for _, id := range l.Moot {
+			r.applied.add(l, id)
+			r.moot = append(r.moot, true)
 		}
 	}
 	return r

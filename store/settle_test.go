@@ -41,7 +41,7 @@ func TestASettlementOfAllKindsOfRowsStandsAsAWhole(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	intents, err := s.Intents(t.Context())
+	intents, err := s.Intents(t.Context(), 0, 100)
 	if err != nil || len(intents) != 2 {
 		t.Fatalf("intents %v, error %v", intents, err)
 	}
@@ -69,7 +69,7 @@ func TestASettlementOfAllKindsOfRowsStandsAsAWhole(t *testing.T) {
 		{ID: x.ID, Epoch: x.Epoch, Cursor: 10, Ahead: set.Lanes[0].Ahead, HeldMS: 99},
 		{ID: y.ID, Epoch: y.Epoch, Cursor: 30, Following: true},
 	}, again, cmpopts.IgnoreFields(store.Lane{}, "Subscription"))
-	left, err := s.Intents(t.Context())
+	left, err := s.Intents(t.Context(), 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}

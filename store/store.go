@@ -82,6 +82,7 @@ type Store struct {
 	holder   holder    // this instance's lease
 	changes  changes   // who wants to hear of topics
 	spans    spans     // of partitions to be made
+	feeder   feeder    // of bulk jobs
 	oldest   atomic.Int64
 	wide     atomic.Int64 // so many pages from now on are read with care for large events
 	others   atomic.Bool  // other instances live, and want to be told of a new head
@@ -116,6 +117,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	s.appender.turn = make(chan struct{}, 1)
 	s.spans = defaultSpans(config.LogMaxBytes)
 	s.holder.init()
+	s.feeder.wake = make(chan struct{}, 1)
 	if err := errors.Join(s.metrics.register(config.Registerer), s.check(ctx)); err != nil {
 		pool.Close()
 		return nil, err
@@ -185,13 +187,15 @@ func (s *Store) checkKey(ctx context.Context) error {
 
 // Run does the store's own work until ctx ends: it acquires and renews the
 // instance's lease, listens for notifications, makes partitions ahead and
-// drops old ones. It survives a database that is down for however long.
+// drops old ones, and works through bulk jobs. It survives a database that is
+// down for however long.
 func (s *Store) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.keepLease(ctx) })
 	group.Go(func() error { return s.listen(ctx) })
 	group.Go(func() error { return s.pollHead(ctx) })
 	group.Go(func() error { return s.keepLog(ctx) })
+	group.Go(func() error { return s.feedJobs(ctx) })
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
