@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -121,6 +122,8 @@ func (r *readiness) look(ctx context.Context) readyAnswer {
 		r.config.Logger.Debug().Err(err).Msg("store is not ready")
 	}
 	add("store", fault)
+	// Published events have nobody who captures them and could fall silent.
+	sources = slices.DeleteFunc(sources, func(s store.Source) bool { return s.Kind == "http" })
 	if err == nil && len(sources) == 0 {
 		add("sources", "no source has been started yet")
 	}

@@ -70,6 +70,7 @@ func TestReadinessNamesWhatIsWrongAndNotWhatServersSay(t *testing.T) {
 		"all is well":           {rows: rows{sources: streaming}},
 		"the store is down":     {rows: rows{ping: errors.New("dial postgres://canary:canary@db")}, fault: "store"},
 		"no source yet":         {rows: rows{}, fault: "sources"},
+		"published alone":       {rows: rows{sources: []store.Source{{Name: "http", Kind: "http", State: store.SourceStreaming}}}, fault: "sources"},
 		"a source is refused":   {rows: rows{sources: []store.Source{{Name: "shop", State: store.SourceRefused, Reason: "canary"}}}, fault: "source/shop"},
 		"the service is ending": {rows: rows{sources: streaming}, ready: func(context.Context) error { return errors.New("draining") }, fault: "service"},
 	}

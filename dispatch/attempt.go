@@ -220,6 +220,7 @@ type envelope struct {
 	timestamp []string
 	signature []string
 	attempt   []string
+	extras    []string // names of headers of the last event's extension attributes
 	signer    signer
 	content   []byte // what is signed: "<id>.<timestamp>.<body>"
 	text      []byte

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"strings"
 	"unicode/utf8"
 
 	"github.com/rowcall/rowcall/store"
@@ -34,7 +35,9 @@ func (env *envelope) describe(format subscriptions.Format, e *store.Event) {
 		id = string(e.AppendID(nil))
 	}
 	at := ""
-	if t := e.CommittedAt(); t.Year() >= 0 && t.Year() <= 9999 {
+	if e.Given != nil && e.Given.Time != "" {
+		at = escapeAttribute(e.Given.Time)
+	} else if t := e.CommittedAt(); t.Year() >= 0 && t.Year() <= 9999 {
 		at = t.Format(timeLayout)
 	}
 	set("Ce-Id", escapeAttribute(id))
@@ -44,6 +47,18 @@ func (env *envelope) describe(format subscriptions.Format, e *store.Event) {
 	set("Ce-Time", at)
 	set("Ce-Partitionkey", escapeAttribute(e.Key))
 	set("Ce-Sequence", string(e.Offset.Append(nil)))
+	for _, name := range env.extras {
+		delete(env.header, name) // what an event before this one left
+	}
+	env.extras = env.extras[:0]
+	if e.Given == nil {
+		return
+	}
+	for _, x := range e.Given.Extensions {
+		name := "Ce-" + strings.ToUpper(x.Name[:1]) + x.Name[1:]
+		set(name, escapeAttribute(x.Text()))
+		env.extras = append(env.extras, name)
+	}
 }
 
 // escapeAttribute writes an attribute as a header's value by the HTTP binding of

@@ -83,6 +83,9 @@ func TestBinaryFormatSendsDataWithItsAttributesInHeaders(t *testing.T) {
 	full.PublicID, full.Kind = "a b", store.KindPublished
 	full.Type, full.Key, full.Source = `user."é"`, "user/100%\n€😀\xff", "/sources/shop"
 	bare.Key = ""
+	full.Given = &store.Given{Time: "2026-11-20T13:00:00+01:00", Extensions: []store.Extension{
+		{Name: "traceparent", Value: []byte(`"00-a b-01"`)}, {Name: "weight", Value: []byte("7")},
+	}}
 	delivered(t, sender, target, testEvent(), full, bare, testEvent()) // later ones use headers of earlier ones
 
 	plain := map[string]string{
@@ -91,7 +94,8 @@ func TestBinaryFormatSendsDataWithItsAttributesInHeaders(t *testing.T) {
 	}
 	escaped := map[string]string{
 		"ce-specversion": "1.0", "ce-id": "a%20b", "ce-source": "/sources/shop", "ce-type": "user.%22%C3%A9%22",
-		"ce-time": "2026-11-20T12:00:00.123456Z", "ce-partitionkey": "user/100%25%0A%E2%82%AC%F0%9F%98%80%EF%BF%BD", "ce-sequence": "00000000000000012345",
+		"ce-traceparent": "00-a%20b-01", "ce-weight": "7",
+		"ce-time": "2026-11-20T13:00:00+01:00", "ce-partitionkey": "user/100%25%0A%E2%82%AC%F0%9F%98%80%EF%BF%BD", "ce-sequence": "00000000000000012345",
 	}
 	if subject := full.SubjectText(); subject != "" {
 		t.Fatalf("the published event has subject %q", subject)

@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"unicode/utf8"
 
@@ -33,7 +32,9 @@ func AppendCloudEvent(dst []byte, e *store.Event) []byte {
 		dst = append(dst, `,"subject":`...)
 		dst = appendString(dst, subject)
 	}
-	if at := e.CommittedAt(); at.Year() >= 0 && at.Year() <= 9999 {
+	if e.Given != nil && e.Given.Time != "" {
+		dst = appendString(append(dst, `,"time":`...), e.Given.Time)
+	} else if at := e.CommittedAt(); at.Year() >= 0 && at.Year() <= 9999 {
 		dst = append(dst, `,"time":"`...)
 		dst = at.AppendFormat(dst, timeLayout)
 		dst = append(dst, '"')
@@ -46,6 +47,12 @@ func AppendCloudEvent(dst []byte, e *store.Event) []byte {
 	dst = append(dst, `,"sequence":"`...)
 	dst = e.Offset.Append(dst)
 	dst = append(dst, '"')
+	if e.Given != nil {
+		for _, x := range e.Given.Extensions {
+			dst = append(append(append(dst, `,"`...), x.Name...), `":`...)
+			dst = append(dst, x.Value...)
+		}
+	}
 	if len(e.Data) > 0 {
 		dst = append(dst, `,"data":`...)
 		dst = append(dst, e.Data...)
@@ -58,19 +65,14 @@ func AppendCloudEvent(dst []byte, e *store.Event) []byte {
 func WebhookID(e *store.Event) string { return string(appendWebhookID(nil, e)) }
 
 // appendWebhookID appends the webhook-id: the event's id, or, since ids of
-// others may hold anything, for a published event "e-" and the first 32 hex
-// digits of SHA-256 over source, a NUL (which neither can hold) and id.
+// others may hold anything, for a published event "e-" and the 32 hex digits of
+// store.PublishedID.
 func appendWebhookID(dst []byte, e *store.Event) []byte {
 	if e.Kind != store.KindPublished || e.PublicID == "" {
 		return e.AppendID(dst)
 	}
-	var room [256]byte
-	text := append(room[:0], e.Source...)
-	text = append(text, 0)
-	text = append(text, e.PublicID...)
-	sum := sha256.Sum256(text)
-	dst = append(dst, "e-"...)
-	return hex.AppendEncode(dst, sum[:16])
+	id := store.PublishedID(e.Source, e.PublicID)
+	return hex.AppendEncode(append(dst, "e-"...), id[:])
 }
 
 // appendString appends s as a JSON string. Only what JSON requires is escaped;

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -36,6 +37,16 @@ func payloadEvents() []*store.Event {
 		{
 			Offset: 9223372036854775807, Time: -1, Kind: store.KindPublished, PublicID: "a \"b\"\\\n\x01é\u2028<&>",
 			Type: "order.ünïcode", Key: "k", Source: "https://example.com/?a=1&b=<2>", Data: []byte(`"text"`),
+		},
+		{
+			Offset: 7, Time: 1_780_000_000_000_000, Kind: store.KindPublished, PublicID: "1", Type: "order.placed", Key: "order.placed/7",
+			Source: "/shop", Data: []byte(`{}`), Given: &store.Given{
+				Source: "/shop", Time: "2026-11-20T13:00:00+01:00", Extensions: []store.Extension{
+					{Name: "retried", Value: []byte("true")},
+					{Name: "traceparent", Value: []byte(`"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"`)},
+					{Name: "weight", Value: []byte("-7")},
+				},
+			},
 		},
 	}
 }
@@ -122,7 +133,16 @@ func checkBySDK(t interface {
 			t.Fatalf("%s: got %q, want %q\n%s", name, got[name], value, payload)
 		}
 	}
-	if !event.Time().Equal(time.UnixMicro(e.Time)) {
+	at := time.UnixMicro(e.Time)
+	if e.Given != nil {
+		at, _ = time.Parse(time.RFC3339Nano, e.Given.Time)
+		for _, x := range e.Given.Extensions {
+			if text := fmt.Sprint(event.Extensions()[x.Name]); text != x.Text() {
+				t.Fatalf("extension %s: got %s, want %s", x.Name, text, x.Text())
+			}
+		}
+	}
+	if !event.Time().Equal(at) {
 		t.Fatalf("time: got %v, want %v", event.Time(), e.CommittedAt())
 	}
 	if !bytes.Contains(payload, append([]byte(`,"data":`), e.Data...)) {

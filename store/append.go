@@ -82,8 +82,9 @@ const appendTimeout = 20 * time.Second
 // statement is SQL for the append's transaction. Args are strings, integers,
 // nil, and what prints as the server reads it.
 type statement struct {
-	sql  string
-	args []any
+	sql      string
+	prepared string // its name among prepared, in place of sql
+	args     []any
 }
 
 // Append makes the batch durable for the source: events, checkpoint and head
@@ -122,7 +123,7 @@ func (s *Store) append(ctx context.Context, claim SourceClaim, b *Batch, more fu
 	if err != nil {
 		return 0, fmt.Errorf("append %d events: %w", b.Len(), err)
 	}
-	s.publish(claim, b, first)
+	s.show(claim, b, first)
 	s.head.advance(first + Offset(b.Len()))
 	s.metrics.append(b.Len(), time.Since(begun))
 	return first, nil
@@ -224,7 +225,10 @@ func (s *Store) appendOnce(ctx context.Context, a *appender, claim SourceClaim, 
 		return 0, errors.Join(errPartition, w.rollback(ctx))
 	}
 	first := a.head.next
-	b.number(first, claim.ID)
+	b.number(first)
+	if !claim.ofInstance() {
+		b.own(claim.ID)
+	}
 	write := writeArgs{begun: begun, claim: claim, head: a.head, from: row, to: b.Checkpoint}
 	if more != nil {
 		write.more = more(first)
@@ -279,17 +283,18 @@ func (s *Store) findAppended(ctx context.Context, claim SourceClaim, b *Batch) (
 		return 0, fmt.Errorf("find events that were appended before: %w", err)
 	}
 	s.log.Info().Int64("offset", int64(at)).Str("source", claim.Name).Msg("an append whose answer was lost had been committed")
-	first := at - Offset(b.Len()-1)
-	b.number(first, claim.ID)
-	return first, nil
+	return at - Offset(b.Len()-1), nil
 }
 
-// publish gives a committed batch to the ring.
-func (s *Store) publish(claim SourceClaim, b *Batch, first Offset) {
+// show gives a committed batch to the ring.
+func (s *Store) show(claim SourceClaim, b *Batch, first Offset) {
 	source := eventSource(claim.Name)
 	for i := range b.events {
 		e := &b.events[i]
-		e.Offset, e.SourceID, e.Source = first+Offset(i), claim.ID, source
+		e.Offset = first + Offset(i)
+		if !claim.ofInstance() {
+			e.SourceID, e.Source = claim.ID, source
+		}
 		// Column data is the tuple's last.
 		end := len(b.buf)
 		if i+1 < len(b.starts) {
@@ -306,7 +311,7 @@ func (b *Batch) weight() int64 {
 	total := int64(cap(b.buf))
 	for i := range b.events {
 		e := &b.events[i]
-		total += int64(len(e.Key) + len(e.OldKey) + len(e.Subject) + len(e.PublicID))
+		total += int64(len(e.Key) + len(e.OldKey) + len(e.Subject) + len(e.PublicID) + 3*len(e.Given.text()))
 	}
 	return total
 }
@@ -318,10 +323,19 @@ const (
 	sourceAt = 2 + 4*(4+8) + 4
 )
 
-// number writes offsets and source into the encoded tuples.
-func (b *Batch) number(first Offset, source SourceID) {
+// number writes offsets into the encoded tuples.
+func (b *Batch) number(first Offset) {
 	for i, start := range b.starts {
 		binary.BigEndian.PutUint64(b.buf[start+offsetAt:], uint64(first)+uint64(i))
+	}
+}
+
+// first is the offset that the batch was last numbered from; 0: it was not.
+func (b *Batch) first() Offset { return Offset(binary.BigEndian.Uint64(b.buf[b.starts[0]+offsetAt:])) }
+
+// own writes the source into the encoded tuples.
+func (b *Batch) own(source SourceID) {
+	for _, start := range b.starts {
 		binary.BigEndian.PutUint32(b.buf[start+sourceAt:], uint32(source))
 	}
 }

@@ -37,7 +37,7 @@ func (b *Batch) Next() *Batch {
 }
 
 // tupleFields is the number of columns of rowcall.events.
-const tupleFields = 14
+const tupleFields = 15
 
 // pgEpoch is 2000-01-01 in µs since 1970.
 const pgEpoch = 946684800 * 1e6
@@ -47,7 +47,7 @@ const pgEpoch = 946684800 * 1e6
 //
 //	b.End(append(b.Begin(e), `{"op":"insert"}`...))
 //
-// Offset, Source and Data of e are not read.
+// Offset and Data of e are not read, nor, where a source appends, Source.
 func (b *Batch) Begin(e Event) []byte {
 	b.starts = append(b.starts, len(b.buf))
 	p := b.buf
@@ -66,6 +66,7 @@ func (b *Batch) Begin(e Event) []byte {
 	p = appendNullText(p, e.OldKey)
 	p = appendNullText(p, e.Subject)
 	p = appendNullText(p, e.PublicID)
+	p = appendNullText(p, e.Given.text())
 	p = binary.BigEndian.AppendUint32(p, 0) // the length of data, known at End
 	b.data = append(b.data, len(p))
 	b.events = append(b.events, e)

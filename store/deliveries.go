@@ -192,7 +192,7 @@ func (s *Store) deliveries(ctx context.Context, f DeliveryFilter, limit int) ([]
 }
 
 const eventAttributesSQL = `
-SELECT "offset", lsn, ordinal, time, source, generation, kind, relation, type, key, old_key, subject, id, NULL::bytea
+SELECT "offset", lsn, ordinal, time, source, generation, kind, relation, type, key, old_key, subject, id, given, NULL::bytea
 FROM rowcall.events WHERE "offset" = ANY($1::bigint[]) ORDER BY "offset"`
 
 // eventAttributes returns the events that the log has of deliveries, without data.

@@ -45,6 +45,7 @@ func Unavailable(err error) bool {
 		return true
 	}
 	for _, lost := range []error{
+		errNoLease, errCrowded,
 		context.DeadlineExceeded, os.ErrDeadlineExceeded,
 		io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed,
 		syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNREFUSED,

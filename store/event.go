@@ -38,6 +38,7 @@ type Event struct {
 	PublicID   string // of KindPublished and KindNotice: the id they came with
 	Source     string // "/sources/<name>", or what a publisher gave
 	Data       []byte // the member data of the payload: JSON, sent byte for byte
+	Given      *Given // of KindPublished; nil: nothing
 }
 
 // ID is the CloudEvents id: the same after every restart.

@@ -31,3 +31,8 @@ func (s *Store) BeginRetention(ctx context.Context) error {
 	err := s.pool.QueryRow(ctx, expiredPartitionSQL, s.config.Retention).Scan(&first, &past, &name, &detaching)
 	return errors.Join(err, s.leavePartition(ctx, first, past))
 }
+
+// LeavePartition is the step of retention in which deliveries get their events.
+func (s *Store) LeavePartition(ctx context.Context, first, past Offset) error {
+	return s.leavePartition(ctx, first, past)
+}

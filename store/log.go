@@ -2,9 +2,11 @@ package store
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -52,7 +54,7 @@ func (s *Store) Read(ctx context.Context, from Offset, limit int, maxBytes int64
 const maxPage = 10_000
 
 // eventColumns is the order in which scanEvent expects them.
-const eventColumns = `"offset", lsn, ordinal, time, source, generation, kind, relation, type, key, old_key, subject, id, data`
+const eventColumns = `"offset", lsn, ordinal, time, source, generation, kind, relation, type, key, old_key, subject, id, given, data`
 
 const (
 	readPageSQL = `
@@ -121,7 +123,11 @@ func (s *Store) queryPage(ctx context.Context, p *page, sql string, args ...any)
 	conn.Release()
 	for i := range p.events {
 		e := &p.events[i]
-		if i > 0 && e.SourceID == p.events[i-1].SourceID {
+		if e.Given != nil && e.Given.Source != "" {
+			e.Source = e.Given.Source
+			continue
+		}
+		if i > 0 && e.Given == nil && p.events[i-1].Given == nil && e.SourceID == p.events[i-1].SourceID {
 			e.Source = p.events[i-1].Source
 			continue
 		}
@@ -184,9 +190,22 @@ ORDER BY "offset" DESC LIMIT 1`
 	keptByPublicIDSQL = `SELECT "offset" FROM rowcall.deliveries WHERE event->>'id' = $1 ORDER BY "offset" DESC LIMIT 1`
 )
 
-// EventByID finds an event by its CloudEvents id: the newest, where sources
-// share one. A published id is found among the newest 100,000 events, and among
-// those that deliveries kept.
+// publishedAtSQL finds an event by the id that it is published under, as long as
+// it is known by it.
+const publishedAtSQL = `SELECT "offset" FROM rowcall.published_ids WHERE id = $1`
+
+// webhookDigest reads the webhook-id of a published event: "e-" and the 32 hex
+// digits of its PublishedID.
+func webhookDigest(id string) ([]byte, bool) {
+	digits, ok := strings.CutPrefix(id, "e-")
+	digest, err := hex.DecodeString(digits)
+	return digest, ok && err == nil && len(digest) == 16
+}
+
+// EventByID finds an event by its CloudEvents id, the newest where sources share
+// one, or by its webhook-id. A published id is found among the newest 100,000
+// events, and among those that deliveries kept; the webhook-id of a published
+// event, while duplicates of it are known.
 func (s *Store) EventByID(ctx context.Context, id string) (*Event, error) {
 	var found []Event
 	var kept string
@@ -196,6 +215,16 @@ func (s *Store) EventByID(ctx context.Context, id string) (*Event, error) {
 	if ours {
 		kept, args = keptByPositionSQL, []any{int64(lsn), ordinal, generation}
 		found, err = s.queryEvents(ctx, 1, eventByPositionSQL, args...)
+	}
+	if digest, ok := webhookDigest(id); ok && err == nil && len(found) == 0 {
+		var at Offset
+		err := s.pool.QueryRow(ctx, publishedAtSQL, digest).Scan(&at)
+		if err == nil {
+			return s.Event(ctx, at)
+		}
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return nil, fmt.Errorf("find event: %w", err)
+		}
 	}
 	if err == nil && len(found) == 0 {
 		from := max(0, int64(s.Head())-searched)

@@ -35,10 +35,14 @@ func (p *page) add(raw [][]byte) error {
 			return fmt.Errorf("column %d of the log has %d bytes, want %d", i+1, len(raw[i]), width)
 		}
 	}
-	size := int64(len(raw[13]))
+	size := int64(len(raw[14]))
 	if p.budget -= size; p.budget < 0 && len(p.events) > 0 {
 		p.past += size
 		return nil
+	}
+	given, err := readGiven(raw[13])
+	if err != nil {
+		return err
 	}
 	p.events = append(p.events, Event{
 		Offset:     Offset(binary.BigEndian.Uint64(raw[0])),
@@ -54,7 +58,8 @@ func (p *page) add(raw [][]byte) error {
 		OldKey:     p.arena.text(raw[10]),
 		Subject:    p.arena.text(raw[11]),
 		PublicID:   p.arena.text(raw[12]),
-		Data:       p.arena.bytes(raw[13]),
+		Data:       p.arena.bytes(raw[14]),
+		Given:      given,
 	})
 	return nil
 }
@@ -134,12 +139,13 @@ type kept struct {
 	OldKey     *string         `json:"old_key"`
 	Subject    *string         `json:"subject"`
 	ID         *string         `json:"id"`
+	Given      *string         `json:"given"`
 }
 
 // keptColumns is the jsonb of an event e of the log that kept reads.
 const keptColumns = `jsonb_build_object('lsn', e.lsn, 'ordinal', e.ordinal,
   'time', (extract(epoch FROM e.time) * 1000000)::bigint, 'source', e.source, 'generation', e.generation,
-  'kind', e.kind, 'relation', e.relation, 'type', e.type, 'key', e.key, 'old_key', e.old_key, 'subject', e.subject, 'id', e.id)`
+  'kind', e.kind, 'relation', e.relation, 'type', e.type, 'key', e.key, 'old_key', e.old_key, 'subject', e.subject, 'id', e.id, 'given', e.given)`
 
 // keptEvent makes an event of what a delivery kept of it.
 func (s *Store) keptEvent(ctx context.Context, at Offset, attributes, data []byte) (*Event, error) {
@@ -157,9 +163,16 @@ func (s *Store) keptEvent(ctx context.Context, at Offset, attributes, data []byt
 		}
 		return *text
 	}
+	given, err := readGiven([]byte(or(k.Given)))
+	if err != nil {
+		return nil, err
+	}
+	if given != nil && given.Source != "" {
+		source = given.Source
+	}
 	return &Event{
 		Offset: at, LSN: LSN(k.LSN), Ordinal: k.Ordinal, Time: k.Time, SourceID: k.Source, Generation: k.Generation,
 		Kind: k.Kind, Relation: k.Relation, Type: k.Type, Key: k.Key, OldKey: or(k.OldKey), Subject: or(k.Subject), PublicID: or(k.ID),
-		Source: source, Data: data,
+		Source: source, Data: data, Given: given,
 	}, nil
 }

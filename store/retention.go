@@ -90,7 +90,7 @@ func (s *Store) retain(ctx context.Context) error {
 	if !ours {
 		return nil
 	}
-	return errors.Join(s.dropDeadLetters(ctx), s.retainEvents(ctx), s.retainAttempts(ctx), s.thinTimes(ctx))
+	return errors.Join(s.dropDeadLetters(ctx), s.retainEvents(ctx), s.retainAttempts(ctx), s.prunePublished(ctx), s.thinTimes(ctx))
 }
 
 const dropDeadSQL = `

@@ -22,7 +22,8 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	config := store.Config{URL: storetest.URL(t), Cipher: storetest.Cipher(t)}
+	// Dead letters of tests died when the test says, which may be long ago.
+	config := store.Config{URL: storetest.URL(t), Cipher: storetest.Cipher(t), DeadRetention: 100 * 365 * 24 * time.Hour}
 	conn, err := pgx.Connect(t.Context(), config.URL)
 	if err != nil {
 		t.Fatal(err)

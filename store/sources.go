@@ -76,7 +76,13 @@ type SourceClaim struct {
 	ID    SourceID
 	Name  string
 	Epoch int64
+
+	instance string // not empty: not for a source; Epoch is that of this instance's lease
 }
+
+// ofInstance reports whether the claim is this instance's own, for events that
+// no source transaction wrote: its lease fences it, and no checkpoint moves.
+func (c SourceClaim) ofInstance() bool { return c.instance != "" }
 
 // A dead instance may have left a server process in the middle of an append,
 // holding the checkpoint: it must not hold up who takes over.
@@ -103,7 +109,7 @@ SELECT source FROM rowcall.checkpoints
 WHERE source = (SELECT id FROM rowcall.sources WHERE name = $1) FOR UPDATE`
 
 const ownerSQL = `
-SELECT coalesce(s.owner, ''), s.owner <> $2 AND l.expires_at >= now()
+SELECT coalesce(s.owner, ''), s.kind, s.owner <> $2 AND l.expires_at >= now()
 FROM rowcall.sources s LEFT JOIN rowcall.leases l ON l.instance = s.owner
 WHERE s.id = $1 FOR UPDATE OF s`
 
@@ -138,10 +144,13 @@ func (s *Store) ClaimSource(ctx context.Context, name string) (SourceClaim, Sour
 		if err := tx.QueryRow(ctx, lockCheckpointByNameSQL, name).Scan(&claim.ID); err != nil {
 			return err
 		}
-		var owner string
+		var owner, kind string
 		var alive *bool
-		if err := tx.QueryRow(ctx, ownerSQL, int32(claim.ID), lease.Instance).Scan(&owner, &alive); err != nil {
+		if err := tx.QueryRow(ctx, ownerSQL, int32(claim.ID), lease.Instance).Scan(&owner, &kind, &alive); err != nil {
 			return err
+		}
+		if kind == publishedSource {
+			return fmt.Errorf("%w: the name stands for events that are published", ErrConflict)
 		}
 		if alive != nil && *alive {
 			return fmt.Errorf("%w: instance %s captures it", ErrConflict, owner)

@@ -88,6 +88,8 @@ type Store struct {
 	others   atomic.Bool  // other instances live, and want to be told of a new head
 	backlogs backlogs     // what lanes owe, as it was last looked at
 	marked   atomic.Int64 // the head whose time was last noted
+
+	waiting publications // what waits for the appender to be published
 }
 
 // Open connects to a migrated database. It fails where the schema is older or

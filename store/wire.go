@@ -47,6 +47,11 @@ var prepared = map[string]string{
 
 	// Fails, as a cast of a text that says why, unless both rows are as they were
 	// last seen; the values are compared beside ctid since a place is used again.
+	"lock_lease": `SELECT '', 0, 0 FROM rowcall.leases WHERE instance = $1 AND epoch = $2`,
+
+	"find_published":   `SELECT encode(id, 'hex'), "offset" FROM rowcall.published_ids WHERE id = ANY($1::bytea[])`,
+	"insert_published": `INSERT INTO rowcall.published_ids (id, "offset") SELECT * FROM unnest($1::bytea[], $2::bigint[])`,
+
 	"move": `
 WITH c AS (
   UPDATE rowcall.checkpoints SET commit_lsn = $1, ordinal = $2, end_lsn = $3, commit_at = $4
@@ -57,6 +62,16 @@ h AS (
 SELECT h.ctid, c.ctid,
   CASE WHEN n.n = 0 THEN ('rowcall: somebody else moved the head of the log; this append starts over ' || n.n)::integer END
 FROM (SELECT count(*) AS n FROM h) n LEFT JOIN h ON true LEFT JOIN c ON true`,
+
+	// The same without a checkpoint, for an instance that holds its lease.
+	"move_head": `
+WITH h AS (
+  UPDATE rowcall.log_head SET next = next + $1
+  WHERE ctid = $2 AND next = $3 AND next + $1 <= partitioned_to
+    AND EXISTS (SELECT FROM rowcall.leases WHERE instance = $4 AND epoch = $5) RETURNING ctid)
+SELECT h.ctid, '',
+  CASE WHEN n.n = 0 THEN ('rowcall: somebody else moved the head of the log; this append starts over ' || n.n)::integer END
+FROM (SELECT count(*) AS n FROM h) n LEFT JOIN h ON true`,
 }
 
 // movedCode is the SQLSTATE of that cast.
@@ -78,6 +93,8 @@ func connectWire(ctx context.Context, url string, before func(context.Context, *
 	config.RuntimeParams["enable_seqscan"] = "off"
 	config.RuntimeParams["enable_indexscan"] = "off"
 	config.RuntimeParams["enable_bitmapscan"] = "off"
+	// What has to scan a table all the same is thought to be expensive, and is not.
+	config.RuntimeParams["jit"] = "off"
 	conn, err := pgconn.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, err
@@ -125,12 +142,18 @@ func (w *wire) close() {
 }
 
 // lock begins a transaction, locks the source's checkpoint and the log's head,
-// and reads them. ErrFenced where the checkpoint is not the claim's any more.
+// and reads them. ErrFenced where the checkpoint, or the instance's lease, is not
+// the claim's any more.
 // When it fails, there is no transaction.
 func (w *wire) lock(ctx context.Context, claim SourceClaim) (headRow, checkpointRow, error) {
 	m := messages{buf: w.scratch[:0]}
 	m.execute("begin")
-	m.execute("lock_checkpoint", int64(claim.ID), claim.Epoch)
+	if claim.ofInstance() {
+		// A claim that is not locked: whoever takes the lease ends this connection.
+		m.execute("lock_lease", claim.instance, claim.Epoch)
+	} else {
+		m.execute("lock_checkpoint", int64(claim.ID), claim.Epoch)
+	}
 	m.execute("lock_head")
 	m.sync()
 	replies, err := w.exchange(ctx, &m, nil, nil, 1)
@@ -169,10 +192,14 @@ func (w *wire) write(ctx context.Context, b *Batch, args writeArgs) (head, check
 	if !args.begun {
 		front.execute("begin")
 	}
-	front.execute("move",
-		int64(args.to.Commit), args.to.Ordinal, int64(args.to.End), nullTime(args.to.CommitAt),
-		args.from.ctid, int64(args.claim.ID), args.claim.Epoch, int64(args.from.at.Commit), args.from.at.Ordinal,
-		int64(b.Len()), args.head.ctid, int64(args.head.next))
+	if args.claim.ofInstance() {
+		front.execute("move_head", int64(b.Len()), args.head.ctid, int64(args.head.next), args.claim.instance, args.claim.Epoch)
+	} else {
+		front.execute("move",
+			int64(args.to.Commit), args.to.Ordinal, int64(args.to.End), nullTime(args.to.CommitAt),
+			args.from.ctid, int64(args.claim.ID), args.claim.Epoch, int64(args.from.at.Commit), args.from.at.Ordinal,
+			int64(b.Len()), args.head.ctid, int64(args.head.next))
+	}
 	front.sync()
 	front.query(copySQL)
 	front.copyData(copyHeader)
@@ -180,7 +207,11 @@ func (w *wire) write(ctx context.Context, b *Batch, args writeArgs) (head, check
 	back.copyData(copyTrailer)
 	back.copyDone()
 	for _, more := range args.more {
-		back.parseExecute(more)
+		if more.prepared != "" {
+			back.execute(more.prepared, more.args...)
+		} else {
+			back.parseExecute(more)
+		}
 	}
 	if args.notify > 0 {
 		back.execute("notify", int64(args.notify))

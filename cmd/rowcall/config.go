@@ -189,6 +189,9 @@ func (f *sourceFlags) parse(s *settings, store string) (address, name string, ta
 	if !sourceNamePattern.MatchString(f.SourceName) {
 		s.add(fault{envName("source_name"), fmt.Sprintf("is %q", f.SourceName), "use 1 to 55 lower-case letters, digits and _: it becomes part of a slot's name"})
 	}
+	if f.SourceName == "http" {
+		s.add(fault{envName("source_name"), `is "http"`, "use another name: this one stands for events that are published to the API"})
+	}
 	tables, err := splitTables(f.SourceTables)
 	if err != nil {
 		s.add(fault{envName("source_tables"), err.Error(), `write schema.table or schema.*, comma-separated, as in public.*,sales."Order"`})

@@ -98,6 +98,14 @@ func TestSecretsMayStandInFiles(t *testing.T) {
 	}
 }
 
+func TestTheNameOfPublishedEventsIsNotForASource(t *testing.T) {
+	t.Parallel()
+	_, err := read(t, append(required(), "ROWCALL_SOURCE_NAME=http"))
+	if err == nil || !strings.Contains(err.Error(), "ROWCALL_SOURCE_NAME") || !strings.Contains(err.Error(), "published") {
+		t.Fatalf("error %v", err)
+	}
+}
+
 func TestEveryFaultIsNamedWithItsRemedyInOneMessage(t *testing.T) {
 	t.Parallel()
 	_, err := read(t, []string{
