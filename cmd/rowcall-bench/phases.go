@@ -69,7 +69,10 @@ func latencyPhase(ctx context.Context, w *world, o options, r *report) error {
 			return err
 		}
 	}
-	id, err := w.subscribe(ctx, "hangs", "public.orders.*", "/hook/hangs?wait=10m")
+	id, err := w.subscribe(ctx, "hangs", "public.orders.*", "/hook/hangs")
+	if err == nil {
+		err = behave(ctx, w.hooks, "hangs", mode{Hang: true})
+	}
 	if err != nil {
 		return err
 	}

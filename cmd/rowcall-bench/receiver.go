@@ -29,6 +29,12 @@ type tally struct {
 	Bytes      int64   `json:"bytes"`
 }
 
+// mode is how a path behaves: it answers at once, unless told otherwise.
+type mode struct {
+	Hang bool `json:"hang"`
+	Fail bool `json:"fail"`
+}
+
 // lane is the receiver's book-keeping of one path.
 type lane struct {
 	mu        sync.Mutex
@@ -38,7 +44,8 @@ type lane struct {
 	latencies []int32             // µs
 }
 
-// receive serves endpoints until ctx ends: POST /hook/<lane> takes an event, GET
+// receive serves endpoints until ctx ends: POST /hook/<lane> takes an event, PUT
+// /mode/<lane> says how it behaves from then on, GET
 // /tally/<lane> says what was seen, which takes a sort, GET /unique/<lane> says how
 // many different events that were, DELETE forgets it. It answers as soon as it has
 // read the body: what it keeps costs about a microsecond.
@@ -53,6 +60,7 @@ func receive(ctx context.Context) error {
 		}
 		return lanes[name]
 	}
+	modes := map[string]mode{}
 	seed := maphash.MakeSeed()
 	buffers := sync.Pool{New: func() any { return new(bytes.Buffer) }}
 	mux := http.NewServeMux()
@@ -64,13 +72,16 @@ func receive(ctx context.Context) error {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		if wait := r.URL.Query().Get("wait"); wait != "" {
-			if d, err := time.ParseDuration(wait); err == nil {
-				select {
-				case <-time.After(d):
-				case <-r.Context().Done():
-				}
-			}
+		mu.Lock()
+		m := modes[r.PathValue("lane")]
+		mu.Unlock()
+		if m.Hang {
+			<-r.Context().Done()
+			return
+		}
+		if m.Fail {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
 		}
 		of(r.PathValue("lane")).take(seed, b.Bytes(), time.Now())
 	})
@@ -89,6 +100,16 @@ func receive(ctx context.Context) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		fmt.Fprint(w, len(l.seen))
+	})
+	mux.HandleFunc("PUT /mode/{lane}", func(w http.ResponseWriter, r *http.Request) {
+		var m mode
+		if err := json.NewDecoder(r.Body).Decode(&m); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		modes[r.PathValue("lane")] = m
 	})
 	mux.HandleFunc("DELETE /tally/{lane}", func(_ http.ResponseWriter, r *http.Request) {
 		mu.Lock()
@@ -198,6 +219,27 @@ func uniqueOf(ctx context.Context, base, lane string) (int, error) {
 		return 0, err
 	}
 	return strconv.Atoi(string(text))
+}
+
+// behave has the receiver answer on a path as m says.
+func behave(ctx context.Context, base, lane string, m mode) error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPut, base+"/mode/"+lane, bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("the receiver answers %s", response.Status)
+	}
+	return nil
 }
 
 // forget has the receiver start a lane anew.

@@ -16,6 +16,7 @@ type report struct {
 	latencies []latencies
 	idleRatio float64
 	fanRatio  float64
+	bulkRatio float64
 	big       int
 	bigRSS    float64
 	lost      int
@@ -109,6 +110,9 @@ func (r *report) bars() {
 	}
 	if r.fanRatio > 0 {
 		bar("deliveries/s with 10 matching subscriptions ÷ with one", r.fanRatio, .9, true)
+	}
+	if r.bulkRatio > 0 {
+		bar("p99 of 980 healthy endpoints beside 20 that hang or fail ÷ before", r.bulkRatio, 2, false)
 	}
 	if r.big > 0 {
 		bar(fmt.Sprintf("RSS with a backlog of %d, MiB", r.big), r.bigRSS, 256, false)
