@@ -21,8 +21,9 @@ type endpointHealth struct {
 	NextProbeAt *time.Time `json:"next_probe_at" doc:"While it is parked, when it is tried next; in the past: as soon as there is an event to try it with."`
 	FailureRate *float64   `json:"failure_rate" minimum:"0" maximum:"1" doc:"Share of tries of the last minute or so that failed because of the endpoint, keys weighing alike, as of the last attempts before it was parked; up to a minute old. null: nothing was sent yet."`
 	LastSuccess *time.Time `json:"last_success_at" doc:"The last 2xx; up to a minute old. null: there was none."`
-	Hold        *string    `json:"hold" enum:"paused,disabled,endpoint,store,parked" doc:"Why nothing is sent. paused: by a person; disabled: by rowcall, and state_reason says why; endpoint: its settings cannot be used; store: the store refuses what would be saved; parked: it is down. null: events are sent. Held events are kept, and do not age."`
+	Hold        *string    `json:"hold" enum:"paused,disabled,endpoint,window,store,parked" doc:"Why nothing is sent. paused: by a person; disabled: by rowcall, and state_reason says why; endpoint: its settings cannot be used; window: it is closed; store: the store refuses what would be saved; parked: it is down. null: events are sent. Held events are kept, and do not age."`
 	HeldSince   *time.Time `json:"held_since" doc:"Since when nothing could be sent, whatever reasons followed each other; null: events are sent."`
+	OpensAt     *time.Time `json:"opens_at" doc:"When a window that is closed opens."`
 	Backlog     int64      `json:"backlog" doc:"Events that it is owed: those in the log that it has not had, and those that are retried or wait behind them. At most: what its filter leaves out is counted."`
 	Oldest      *time.Time `json:"oldest" doc:"Commit time of the oldest of them; null: there is none."`
 	HeldBytes   int64      `json:"held_bytes" doc:"Bytes of data that the log keeps for it, of the backlog."`
@@ -76,7 +77,11 @@ func showEndpointHealth(sub *subscriptions.Subscription, backlog *store.Backlog,
 	if h != (store.EndpointHealth{}) {
 		out.FailureRate = new(h.FailureRate)
 	}
-	if hold := holdShown(sub, h); hold != "" {
+	open, turns := windowShown(sub, now)
+	if !open {
+		out.OpensAt = optionalTime(turns)
+	}
+	if hold := holdShown(sub, h, open); hold != "" {
 		out.Hold, out.HeldSince = new(hold), optionalTime(h.HeldSince)
 	}
 	if backlog.OldestAt != 0 {
@@ -94,14 +99,29 @@ func healthShown(h store.EndpointHealth, now time.Time) string {
 	return cmp.Or(h.State, "healthy")
 }
 
-// holdShown is why nothing is sent. What the row of the subscription says comes
-// first: its lane may not have heard of it yet.
-func holdShown(sub *subscriptions.Subscription, h store.EndpointHealth) string {
+// windowShown reports whether a subscription is delivered to at a time, and when
+// that may change.
+func windowShown(sub *subscriptions.Subscription, now time.Time) (open bool, turns time.Time) {
+	if sub.Window == nil {
+		return true, time.Time{}
+	}
+	openings, err := subscriptions.ParseWindow(*sub.Window)
+	if err != nil {
+		return true, time.Time{} // settings that cannot be used: the lane says so
+	}
+	return openings.At(now)
+}
+
+// holdShown is why nothing is sent. What the row of the subscription says, and the
+// clock, come first: its lane may not have heard of it yet.
+func holdShown(sub *subscriptions.Subscription, h store.EndpointHealth, open bool) string {
 	switch {
 	case sub.State != subscriptions.Active:
 		return string(sub.State)
-	case h.Hold != "" && h.Hold != string(subscriptions.Paused) && h.Hold != string(subscriptions.Disabled):
+	case h.Hold == "endpoint" || h.Hold == "store":
 		return h.Hold
+	case !open:
+		return "window"
 	case h.State == "parked":
 		return h.State
 	}
@@ -118,11 +138,14 @@ func (a *API) probeEndpoint(ctx context.Context, in *getInput) (*probeOutput, er
 		return nil, err
 	}
 	h := healths[sub.ID]
-	switch hold := holdShown(&sub, h); {
+	open, turns := windowShown(&sub, time.Now())
+	switch hold := holdShown(&sub, h, open); {
 	case sub.State != subscriptions.Active:
 		return nil, newProblem(problemConflict, "the subscription is "+string(sub.State)+": resume it, and its endpoint is tried")
 	case hold == "endpoint":
 		return nil, newProblem(problemConflict, "the endpoint's settings cannot be used: mend them")
+	case hold == "window":
+		return nil, newProblem(problemConflict, "the window is closed until "+turns.Format(time.RFC3339))
 	case h.State != "parked":
 		return nil, newProblem(problemConflict, "the endpoint is "+healthShown(h, time.Now())+": only a parked one is probed")
 	}

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -52,7 +53,7 @@ func TestTheHealthOfAnEndpointIsShownAsItsLaneSettledIt(t *testing.T) {
 	}
 	nothing := map[string]any{
 		"health": "healthy", "since": nil, "reason": nil, "next_probe_at": nil, "failure_rate": nil, "last_success_at": nil,
-		"hold": nil, "held_since": nil, "backlog": 0.0, "oldest": nil, "held_bytes": 0.0,
+		"hold": nil, "held_since": nil, "opens_at": nil, "backlog": 0.0, "oldest": nil, "held_bytes": 0.0,
 	}
 	check("of a new subscription", nothing)
 
@@ -71,7 +72,7 @@ func TestTheHealthOfAnEndpointIsShownAsItsLaneSettledIt(t *testing.T) {
 	delete(got, "oldest")
 	if diff := cmp.Diff(map[string]any{
 		"health": "parked", "since": stamp(-time.Hour), "reason": "refused", "next_probe_at": stamp(time.Hour), "failure_rate": 0.75,
-		"last_success_at": stamp(-2 * time.Hour), "hold": "parked", "held_since": stamp(-time.Hour), "backlog": 10.0, "held_bytes": 70.0,
+		"last_success_at": stamp(-2 * time.Hour), "hold": "parked", "held_since": stamp(-time.Hour), "opens_at": nil, "backlog": 10.0, "held_bytes": 70.0,
 	}, got); diff != "" {
 		t.Errorf("of a parked endpoint (-want +got):\n%s", diff)
 	}
@@ -100,6 +101,19 @@ func TestTheHealthOfAnEndpointIsShownAsItsLaneSettledIt(t *testing.T) {
 	w.knows(id, store.EndpointHealth{State: "healthy", Hold: "endpoint", HeldSince: at})
 	if got := get(); got["hold"] != "endpoint" || got["held_since"] != stamp(0) || got["health"] != "healthy" {
 		t.Errorf("of settings that cannot be used: %v", got)
+	}
+	// Half a year from now it opens for an hour.
+	opens := time.Date(at.Year(), at.Month(), 1, 3, 0, 0, 0, time.UTC).AddDate(0, 6, 0)
+	cron := fmt.Sprintf("0 3 1 %d *", opens.Month())
+	w.do(request{
+		method: "PATCH", path: "/v1/subscriptions/" + id, scope: api.ScopeWrite, body: `{"window":{"cron":"` + cron + `","for":"1h"}}`,
+	})
+	w.knows(id, store.EndpointHealth{State: "parked", NextProbe: at.Add(time.Hour)})
+	if got := get(); got["hold"] != "window" || got["opens_at"] != opens.Format(time.RFC3339) {
+		t.Errorf("of a window that is closed: %v until %v, want %v", got["hold"], got["opens_at"], opens)
+	}
+	if p := w.do(request{method: "POST", path: "/v1/subscriptions/" + id + "/probe", scope: api.ScopeDeliver}).problem(t, http.StatusConflict, "conflict"); p.Detail != "the window is closed until "+opens.Format(time.RFC3339) {
+		t.Errorf("a probe while it is closed: %s", p.Detail)
 	}
 	// What a person asked for shows at once, also before the lane has heard of it.
 	w.do(request{method: "POST", path: "/v1/subscriptions/" + id + "/pause", scope: api.ScopeDeliver})

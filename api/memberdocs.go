@@ -50,7 +50,7 @@ func memberDocs() map[string]memberDoc {
 		"Subscription.batch":         {text: "Several events in one request; not available in this version."},
 		"Subscription.retry":         {text: "The schedule of an event that fails: exponential, with jitter."},
 		"Subscription.outage":        {text: "What happens while the endpoint is down."},
-		"Subscription.window":        {text: "The only times to deliver at, in UTC; not available in this version."},
+		"Subscription.window":        {text: "The only times to deliver at, in UTC; null: always. While it is closed events are held: they do not age, and cost nothing. Attempts in flight at its closing end."},
 		"Subscription.signing":       {text: "Signatures by Standard Webhooks. v1: HMAC-SHA256 with the secret; v1a: ed25519, verified with public_keys; or both."},
 
 		"Endpoint.url":     {text: "https, or http where the operator's configuration allows it. No user, no fragment, 2,048 bytes at most."},
@@ -92,7 +92,7 @@ func memberDocs() map[string]memberDoc {
 		"HoldLimit.bytes": {text: "How many bytes may be held; null: no bound."},
 		"HoldLimit.then":  {text: "What becomes of events beyond the limit.", standard: "dead-letter", enum: []any{"dead-letter", "drop"}},
 
-		"Window.cron": {text: "When it opens, in UTC."},
-		"Window.for":  {text: "How long it stays open."},
+		"Window.cron": {text: "When it opens: a cron expression of five fields, in UTC."},
+		"Window.for":  {text: "How long it stays open; 1m–7d, and not longer than the time between two openings."},
 	}
 }

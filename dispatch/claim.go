@@ -107,7 +107,10 @@ func (s *session) claim(ctx context.Context) error {
 // endpoint cannot be used, holds: its cursor stands.
 func (s *session) open(ctx context.Context, c store.Lane) (*lane, error) {
 	target, err := NewTarget(&c.Subscription)
-	l := newLane(s, c, target, holdOf(&c.Subscription, err))
+	openings, faulty := openingsOf(&c.Subscription)
+	err = errors.Join(err, faulty)
+	l := newLane(s, c, target, holdOf(&c.Subscription, openings, time.Now(), err))
+	l.openings = openings
 	if err != nil {
 		s.log.Error().Err(err).Str("subscription", string(c.Subscription.ID)).Msg("the endpoint cannot be used; the lane holds")
 	}
@@ -128,6 +131,7 @@ func (l *lane) begin() {
 	l.mu.Lock()
 	l.keepTime(time.Now())
 	l.mu.Unlock()
+	l.watchClock()
 	l.revive()
 }
 

@@ -36,6 +36,9 @@ func (l *lane) mayStart() bool {
 		return false
 	}
 	now := time.Now()
+	if l.closed(now) {
+		return false
+	}
 	if now.Before(l.holdUntil) || !l.s.live(now) {
 		l.s.stall(l)
 		return false

@@ -15,13 +15,14 @@ const (
 	HoldPaused   Hold = "paused"   // by a person
 	HoldDisabled Hold = "disabled" // by rowcall, until a person resumes it
 	HoldEndpoint Hold = "endpoint" // the endpoint's settings cannot be used
+	HoldWindow   Hold = "window"   // its delivery window is closed
 	HoldStore    Hold = "store"    // the store refuses what the lane settles
 	HoldParked   Hold = "parked"   // the endpoint is down
 )
 
-// holdOf is why a subscription's lane sends nothing, whatever its endpoint's
+// holdOf is why a subscription's lane sends nothing now, whatever its endpoint's
 // health; err is what keeps its settings from being used.
-func holdOf(sub *subscriptions.Subscription, err error) Hold {
+func holdOf(sub *subscriptions.Subscription, openings *subscriptions.Openings, now time.Time, err error) Hold {
 	switch {
 	case sub.State == subscriptions.Paused:
 		return HoldPaused
@@ -29,6 +30,11 @@ func holdOf(sub *subscriptions.Subscription, err error) Hold {
 		return HoldDisabled
 	case err != nil:
 		return HoldEndpoint
+	}
+	if openings != nil {
+		if open, _ := openings.At(now); !open {
+			return HoldWindow
+		}
 	}
 	return HoldNone
 }

@@ -75,6 +75,10 @@ type lane struct {
 	disabling bool   // abandoned, and the subscription is being disabled
 	reopen    bool   // the endpoint was parked: the lane goes on without its window
 
+	openings *subscriptions.Openings // of its delivery window; nil: there is none
+	clock    *time.Timer             // when that is looked at again
+	closes   time.Time               // no attempt starts from then on
+
 	hold         Hold      // why it sends nothing, beside its endpoint's health
 	heldFrom     time.Time // since when it cannot deliver; zero: it can
 	savedSuccess time.Time // the last success that its row has
@@ -410,8 +414,10 @@ func (l *lane) stop() {
 	}
 	l.stopped = true
 	l.unloadAll()
-	if l.timer != nil {
-		l.timer.Stop()
+	for _, timer := range []*time.Timer{l.timer, l.clock} {
+		if timer != nil {
+			timer.Stop()
+		}
 	}
 	poke(l.room)
 }

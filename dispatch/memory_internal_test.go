@@ -44,6 +44,7 @@ type memory struct {
 	failing    int   // so many settlements from now on fail
 	cut        bool  // the instance was killed: what it still settles is fenced
 	settles    int
+	moves      int // settlements of the lane
 	rowsSaved  int
 }
 
@@ -142,6 +143,7 @@ func (m *memory) Settle(_ context.Context, set store.Settlement) ([]store.LaneID
 		if m.refuses != nil && len(l.Upsert) > 0 {
 			return nil, map[store.LaneID]error{l.Lane: m.refuses}, nil
 		}
+		m.moves++
 		m.cursor, m.ahead, m.following, m.heldMS = l.Cursor, slices.Clone(l.Ahead), l.Following, l.HeldMS
 		if l.Health != nil {
 			m.health = *l.Health

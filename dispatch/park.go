@@ -105,6 +105,9 @@ func (l *lane) pumpProbe() {
 	if l.health.State != Parked || l.stopped || l.hold != HoldNone || l.inFlight > 0 || l.unsettled >= maxUnsettled {
 		return
 	}
+	if l.closed(now) {
+		return
+	}
 	if now.Before(l.health.NextProbe) {
 		l.setTimer()
 		return

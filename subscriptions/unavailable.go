@@ -18,5 +18,4 @@ var unavailable = []struct {
 	{"batch.max_events", "use 1", func(s *Spec) bool { return s.Batch.MaxEvents != 1 }},
 	{"batch.max_wait", `use "0s"`, func(s *Spec) bool { return s.Batch.MaxWait != 0 }},
 	{"outage.hold_limit", leaveOut, func(s *Spec) bool { return s.Outage.HoldLimit != defaults().Outage.HoldLimit }},
-	{"window", leaveOut, func(s *Spec) bool { return s.Window != nil }},
 }

@@ -17,7 +17,6 @@ const (
 	maxLabelValue  = 100
 	maxEvents      = 100
 	maxExpression  = 16 << 10
-	maxWindow      = 7 * day
 )
 
 var labelKey = regexp.MustCompile(`^[a-z0-9._/-]{1,63}$`)
@@ -138,7 +137,10 @@ func (e *FieldErrors) checkPolicies(s *Spec) {
 
 	if w := s.Window; w != nil {
 		e.check("window.cron", checkCron(w.Cron))
-		checkRange(e, "window.for", w.For, Duration(time.Minute), Duration(maxWindow))
+		checkRange(e, "window.for", w.For, Duration(minWindow), Duration(maxWindow))
+		if !e.has("window.cron") && !e.has("window.for") {
+			e.check("window.for", checkWindow(*w, anyMoment))
+		}
 	}
 
 	if len(s.Signing) == 0 {

@@ -184,9 +184,10 @@ type EndpointHealth struct {
 	NextProbeAt   *time.Time `json:"next_probe_at"`
 	FailureRate   *float64   `json:"failure_rate"` // 0 to 1, of the last minute or so
 	LastSuccessAt *time.Time `json:"last_success_at"`
-	Hold          *string    `json:"hold"` // why nothing is sent: paused, disabled, endpoint, store, parked
+	Hold          *string    `json:"hold"` // why nothing is sent: paused, disabled, endpoint, window, store, parked
 	HeldSince     *time.Time `json:"held_since"`
-	Backlog       int64      `json:"backlog"` // events, at most
+	OpensAt       *time.Time `json:"opens_at"` // of a window that is closed
+	Backlog       int64      `json:"backlog"`  // events, at most
 	Oldest        *time.Time `json:"oldest"`
 	HeldBytes     int64      `json:"held_bytes"`
 }

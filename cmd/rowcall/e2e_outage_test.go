@@ -96,3 +96,43 @@ func isConflict(err error) bool {
 	problem, ok := errors.AsType[*client.Problem](err)
 	return ok && problem.Type == client.Conflict
 }
+
+func TestItsWindowDecidesWhenAnEndpointGetsAnything(t *testing.T) {
+	t.Parallel()
+	cluster := storetest.Cluster(t, nil)
+	w := newWorld(t, cluster, cluster)
+	db := database(t, cluster)
+	mustExec(t, db, `CREATE TABLE items (id bigint PRIMARY KEY)`)
+	w.start(t)
+	w.awaitState(t, "streaming")
+	window := func(opened time.Time) map[string]any {
+		return map[string]any{"cron": fmt.Sprintf("%d %d * * *", opened.Minute(), opened.Hour()), "for": "6h"}
+	}
+	shut, open := hooktest.Start(t, hooktest.Config{}), hooktest.Start(t, hooktest.Config{})
+	now := time.Now().UTC()
+	closed := w.subscribe(t, map[string]any{
+		"name": "closed", "events": []string{"public.items.*"}, "endpoint": map[string]any{"url": shut.URL()}, "window": window(now.Add(-12 * time.Hour)),
+	})
+	w.subscribe(t, map[string]any{
+		"name": "open", "events": []string{"public.items.*"}, "endpoint": map[string]any{"url": open.URL()}, "window": window(now.Add(-2 * time.Hour)),
+	})
+	const events = 50
+	mustExec(t, db, `INSERT INTO items SELECT i FROM generate_series(1, $1) i`, events)
+	waitFor(t, time.Minute, "those with an open window get it", func() bool { return open.Counts().Succeeded == events }, w.gateway.tail)
+	var h client.EndpointHealth
+	waitFor(t, time.Minute, "the other one's events are held", func() bool {
+		h = w.health(t, closed.ID)
+		return h.Hold != nil && *h.Hold == "window" && h.HeldSince != nil && h.OpensAt != nil && h.Backlog == events
+	}, func() string { return fmt.Sprintf("%+v", h) })
+	if n := shut.Counts().Received; n > 0 {
+		t.Errorf("%d requests while the window is closed", n)
+	}
+	if _, err := w.api.PatchSubscription(t.Context(), closed.ID, map[string]any{"window": window(now.Add(-time.Hour))}, 0); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, time.Minute, "it gets them once its window is open", func() bool { return shut.Counts().Succeeded == events }, w.gateway.tail)
+	w.stop(t)
+	for _, fault := range append(shut.Check(), open.Check()...) {
+		t.Error(fault)
+	}
+}

@@ -343,6 +343,7 @@ func (c *healthSubscriptionCmd) Run(ctx context.Context, p *program) error {
 		{"last success", optionalMoment(h.LastSuccessAt)},
 		{"held because", optionalWord(h.Hold)},
 		{"held since", optionalMoment(h.HeldSince)},
+		{"opens at", optionalMoment(h.OpensAt)},
 		{"backlog", strconv.FormatInt(h.Backlog, 10) + " events at most, " + bytesText(h.HeldBytes)},
 		{"oldest", optionalMoment(h.Oldest)},
 	}...)
