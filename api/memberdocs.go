@@ -46,7 +46,7 @@ func memberDocs() map[string]memberDoc {
 		"Subscription.on_dead":       {text: "skip: a key goes on after a dead letter; block: it waits for a person.", standard: "skip", enum: []any{"skip", "block"}},
 		"Subscription.compact":       {text: "Only the newest event of a key; not available in this version.", standard: false},
 		"Subscription.max_in_flight": {text: "Requests at once.", standard: 64, min: 1, max: 1000},
-		"Subscription.rate_limit":    {text: "null: none; not available in this version."},
+		"Subscription.rate_limit":    {text: "null: none. A ceiling beside max_in_flight, of all requests: retries and probes too."},
 		"Subscription.batch":         {text: "Several events in one request; not available in this version."},
 		"Subscription.retry":         {text: "The schedule of an event that fails: exponential, with jitter."},
 		"Subscription.outage":        {text: "What happens while the endpoint is down."},
@@ -74,7 +74,7 @@ func memberDocs() map[string]memberDoc {
 
 		"Rotation.overlap": {text: "For how long the secret before goes on signing beside the new one; 0s–30d.", standard: "24h"},
 
-		"RateLimit.per_second": {text: "Requests a second.", min: 0.001, max: 100_000},
+		"RateLimit.per_second": {text: "Requests a second, spread evenly: at most those of 20 ms go at once.", min: 0.001, max: 100_000},
 
 		"Batch.max_events": {text: "1: no batches.", standard: 1, min: 1, max: 1000},
 		"Batch.max_wait":   {text: "How long an event waits for others; 0s–60s.", standard: "0s"},

@@ -96,6 +96,7 @@ func (s *session) claim(ctx context.Context) error {
 			if _, ok := slices.BinarySearch(owned, id); !ok {
 				l.stop()
 				delete(s.lanes, id)
+				s.rates.forget(l.sub.ID)
 				changed = true
 			}
 		}
@@ -111,6 +112,7 @@ func (s *session) open(ctx context.Context, c store.Lane) (*lane, error) {
 	err = errors.Join(err, faulty)
 	l := newLane(s, c, target, holdOf(&c.Subscription, openings, time.Now(), err))
 	l.openings = openings
+	l.rate = s.rates.of(l.sub.ID, l.sub.RateLimit)
 	if err != nil {
 		s.log.Error().Err(err).Str("subscription", string(c.Subscription.ID)).Msg("the endpoint cannot be used; the lane holds")
 	}

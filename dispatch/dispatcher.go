@@ -82,6 +82,7 @@ type Dispatcher struct {
 	config  Config
 	sender  *Sender
 	metrics *metrics
+	rates   *rates
 }
 
 // New makes a dispatcher over the store.
@@ -101,6 +102,7 @@ func newDispatcher(s keeper, config Config) (*Dispatcher, error) {
 		store: s, config: config,
 		sender:  NewSender(config.Transport, config.Version),
 		metrics: newMetrics(config.Registerer),
+		rates:   newRates(),
 	}, nil
 }
 

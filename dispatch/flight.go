@@ -36,7 +36,7 @@ func (l *lane) mayStart() bool {
 		return false
 	}
 	now := time.Now()
-	if l.closed(now) {
+	if l.closed(now) || !l.paced(now) {
 		return false
 	}
 	if now.Before(l.holdUntil) || !l.s.live(now) {
@@ -96,6 +96,9 @@ func (l *lane) launch(e *entry) {
 	e.state = flying
 	e.started = time.Now()
 	l.inFlight++
+	if l.rate != nil {
+		l.rate.ReserveN(e.started, 1) // paced said that there is one
+	}
 }
 
 // fly sends e, and then whatever else the lane has, until there is nothing left

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/rowcall/rowcall/store"
 	"github.com/rowcall/rowcall/subscriptions"
 )
@@ -74,6 +76,9 @@ type lane struct {
 	abandoned bool   // stopped, and nothing of it is settled any more
 	disabling bool   // abandoned, and the subscription is being disabled
 	reopen    bool   // the endpoint was parked: the lane goes on without its window
+
+	rate   *rate.Limiter // requests a second; nil: no limit
+	paceAt time.Time     // when it lets the next one go
 
 	openings *subscriptions.Openings // of its delivery window; nil: there is none
 	clock    *time.Timer             // when that is looked at again
@@ -243,21 +248,30 @@ func (l *lane) sleep(e *entry) {
 	l.setTimer()
 }
 
-// setTimer has the lane woken when its first sleeper is due, or, while its
-// endpoint is parked, at the next probe. An idle lane has no timer.
+// setTimer has the lane woken when its first sleeper is due, or its rate lets the
+// next request go, or, while its endpoint is parked, at the next probe. An idle lane
+// has no timer.
 func (l *lane) setTimer() {
 	var due time.Time
 	switch {
 	case l.stopped || l.hold != HoldNone:
 		return
 	case l.health.State == Parked:
-		if due = l.health.NextProbe; !due.After(time.Now()) {
+		if due = later(l.health.NextProbe, l.paceAt); !due.After(time.Now()) {
 			return // whatever can be sent is
 		}
-	case l.health.State == Probing || len(l.sleepers) == 0:
+	case l.health.State == Probing:
 		return
 	default:
-		due = l.sleepers[0].due
+		if len(l.sleepers) > 0 {
+			due = l.sleepers[0].due
+		}
+		if l.ready.len()+l.again.len() > 0 && l.paceAt.After(time.Now()) && (due.IsZero() || l.paceAt.Before(due)) {
+			due = l.paceAt
+		}
+		if due.IsZero() {
+			return
+		}
 	}
 	if l.timer != nil {
 		if l.alarm.Equal(due) && l.alarm.After(time.Now()) {

@@ -112,6 +112,9 @@ func (l *lane) pumpProbe() {
 		l.setTimer()
 		return
 	}
+	if !l.paced(now) {
+		return
+	}
 	if now.Before(l.holdUntil) || !l.s.live(now) {
 		l.s.stall(l)
 		return

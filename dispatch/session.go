@@ -40,6 +40,7 @@ type session struct {
 	config  Config
 	sender  *Sender
 	metrics *metrics
+	rates   *rates
 	lease   store.Lease
 	log     zerolog.Logger
 
@@ -81,7 +82,7 @@ type table struct {
 
 func newSession(d *Dispatcher, lease store.Lease) *session {
 	s := &session{
-		store: d.store, config: d.config, sender: d.sender, metrics: d.metrics, lease: lease,
+		store: d.store, config: d.config, sender: d.sender, metrics: d.metrics, rates: d.rates, lease: lease,
 		log:     d.config.Logger,
 		budget:  newBudget(d.config.MaxInFlight),
 		lanes:   make(map[store.LaneID]*lane),

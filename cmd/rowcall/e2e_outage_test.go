@@ -136,3 +136,27 @@ func TestItsWindowDecidesWhenAnEndpointGetsAnything(t *testing.T) {
 		t.Error(fault)
 	}
 }
+
+func TestItsRateLimitSpreadsWhatAnEndpointGets(t *testing.T) {
+	t.Parallel()
+	cluster := storetest.Cluster(t, nil)
+	w := newWorld(t, cluster, cluster)
+	db := database(t, cluster)
+	mustExec(t, db, `CREATE TABLE items (id bigint PRIMARY KEY)`)
+	w.start(t)
+	w.awaitState(t, "streaming")
+	r := hooktest.Start(t, hooktest.Config{})
+	w.subscribe(t, map[string]any{
+		"name": "items", "events": []string{"public.items.*"}, "endpoint": map[string]any{"url": r.URL()}, "rate_limit": map[string]any{"per_second": 20},
+	})
+	const events = 60
+	mustExec(t, db, `INSERT INTO items SELECT i FROM generate_series(1, $1) i`, events)
+	waitFor(t, time.Minute, "everything has arrived", func() bool { return r.Counts().Succeeded == events }, w.gateway.tail)
+	// A busy machine may deliver late what was sent in time, and so bring requests
+	// closer together: none of them further than the first and the last.
+	at := r.Deliveries()
+	if took, least := at[events-1].At.Sub(at[0].At), 2500*time.Millisecond; took < least {
+		t.Errorf("%d requests within %v, want %v at 20 a second", events, took, least)
+	}
+	w.stop(t)
+}
