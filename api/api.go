@@ -119,6 +119,7 @@ func New(st *store.Store, config Config) (*API, error) {
 	a.registerSubscriptions()
 	a.registerEvents()
 	a.registerDeliveries()
+	a.registerJobs()
 	a.registerAttempts()
 	a.registerSources()
 	a.registerSessions()

@@ -20,6 +20,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrConflict: a row like it exists, or the row is not in the state that the call leaves.
 	ErrConflict = errors.New("conflict")
+	// ErrTooMany: as many of the kind as there may be are there.
+	ErrTooMany = errors.New("too many")
 	// ErrSchema: the schema is not the one this binary was made for.
 	ErrSchema = errors.New("schema version")
 	// ErrKey: ROWCALL_SECRET_KEY is not the key that the stored secrets were sealed with.

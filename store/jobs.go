@@ -73,7 +73,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING n, state, version, created_at, upd
 )
 
 // CreateJob makes a bulk job of kind, filter, total and who asked, and sets the
-// rest of it. ErrConflict where 100 jobs have not ended yet.
+// rest of it. ErrTooMany where 100 jobs have not ended yet.
 func (s *Store) CreateJob(ctx context.Context, j *Job) error {
 	j.ID, j.Subscription = newJobID("job_"), j.Filter.Subscription
 	spec, err := json.Marshal(j.Filter)
@@ -103,7 +103,7 @@ func roomForJob(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	if unended >= maxJobs {
-		return fmt.Errorf("%w: %d jobs have not ended", ErrConflict, unended)
+		return fmt.Errorf("%w: %d jobs have not ended", ErrTooMany, unended)
 	}
 	return nil
 }

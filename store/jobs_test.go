@@ -197,7 +197,7 @@ func TestJobsAreListedNewestFirstAndBounded(t *testing.T) {
 		}
 		ids = append(ids, j.ID)
 	}
-	if err := s.CreateJob(t.Context(), &store.Job{Kind: store.RetryJob}); !errors.Is(err, store.ErrConflict) {
+	if err := s.CreateJob(t.Context(), &store.Job{Kind: store.RetryJob}); !errors.Is(err, store.ErrTooMany) {
 		t.Errorf("one more: %v", err)
 	}
 	slices.Reverse(ids)

@@ -11,10 +11,10 @@ import (
 )
 
 type deliveriesCmd struct {
-	List    listDeliveriesCmd  `cmd:"" help:"List what could not be delivered at first pass."`
-	Get     getDeliveryCmd     `cmd:"" help:"Show one with its event."`
-	Retry   retryDeliveryCmd   `cmd:"" help:"Try now, with a new budget."`
-	Discard discardDeliveryCmd `cmd:"" help:"Give up."`
+	List    listDeliveriesCmd    `cmd:"" help:"List what could not be delivered at first pass."`
+	Get     getDeliveryCmd       `cmd:"" help:"Show one with its event."`
+	Retry   retryDeliveriesCmd   `cmd:"" help:"Try one, or many, now, with a new budget."`
+	Discard discardDeliveriesCmd `cmd:"" help:"Give one, or many, up."`
 }
 
 type listDeliveriesCmd struct {
@@ -131,40 +131,4 @@ func (c *getDeliveryCmd) Run(ctx context.Context, p *program) error {
 		pairs = append(pairs, [2]string{"event", d.Event.Type + " " + d.Event.ID}, [2]string{"data", string(d.Event.Data)})
 	}
 	return fields(p.stdout, pairs...)
-}
-
-type retryDeliveryCmd struct{ oneDelivery }
-
-// Help is shown below the summary.
-func (retryDeliveryCmd) Help() string { return clientHelp }
-
-// Run asks for a try now.
-func (c *retryDeliveryCmd) Run(ctx context.Context, p *program) error {
-	return c.request(ctx, p, "retry", (*client.Client).RetryDelivery)
-}
-
-type discardDeliveryCmd struct{ oneDelivery }
-
-// Help is shown below the summary.
-func (discardDeliveryCmd) Help() string { return clientHelp }
-
-// Run gives one up.
-func (c *discardDeliveryCmd) Run(ctx context.Context, p *program) error {
-	return c.request(ctx, p, "discard", (*client.Client).DiscardDelivery)
-}
-
-// request records a wish; the lane's owner carries it out at once.
-func (o *oneDelivery) request(ctx context.Context, p *program, action string, ask func(*client.Client, context.Context, string) error) error {
-	api, err := o.connect(p)
-	if err != nil {
-		return err
-	}
-	if err := ask(api, ctx, o.Delivery); err != nil {
-		return answered(err)
-	}
-	if o.Output == "json" {
-		return printJSON(p.stdout, map[string]string{"id": o.Delivery, "action": action})
-	}
-	_, err = fmt.Fprintf(p.stdout, "%s: %s is requested\n", o.Delivery, action)
-	return err
 }

@@ -34,6 +34,7 @@ type commands struct {
 	Subscriptions subscriptionsCmd `cmd:"" aliases:"subs" help:"See and change subscriptions." group:"client"`
 	Events        eventsCmd        `cmd:"" help:"See the log." group:"client"`
 	Deliveries    deliveriesCmd    `cmd:"" help:"See, retry and discard what could not be delivered." group:"client"`
+	Jobs          jobsCmd          `cmd:"" help:"See, pause and end bulk retries and discards." group:"client"`
 	Sources       sourcesCmd       `cmd:"" help:"See sources and their tables." group:"client"`
 }
 
