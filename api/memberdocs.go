@@ -47,7 +47,7 @@ func memberDocs() map[string]memberDoc {
 		"Subscription.compact":       {text: "Only the newest event of a key; not available in this version.", standard: false},
 		"Subscription.max_in_flight": {text: "Requests at once.", standard: 64, min: 1, max: 1000},
 		"Subscription.rate_limit":    {text: "null: none. A ceiling beside max_in_flight, of all requests: retries and probes too."},
-		"Subscription.batch":         {text: "Several events in one request; not available in this version."},
+		"Subscription.batch":         {text: "Several events in one request, as a CloudEvents JSON array: only with format cloudevents. A refusal splits it until the one event is found that it is about."},
 		"Subscription.retry":         {text: "The schedule of an event that fails: exponential, with jitter."},
 		"Subscription.outage":        {text: "What happens while the endpoint is down."},
 		"Subscription.window":        {text: "The only times to deliver at, in UTC; null: always. While it is closed events are held: they do not age, and cost nothing. Attempts in flight at its closing end."},
@@ -76,9 +76,9 @@ func memberDocs() map[string]memberDoc {
 
 		"RateLimit.per_second": {text: "Requests a second, spread evenly: at most those of 20 ms go at once.", min: 0.001, max: 100_000},
 
-		"Batch.max_events": {text: "1: no batches.", standard: 1, min: 1, max: 1000},
-		"Batch.max_wait":   {text: "How long an event waits for others; 0s–60s.", standard: "0s"},
-		"Batch.max_bytes":  {text: "1 KiB–10 MiB.", standard: 1 << 20, min: 1 << 10, max: 10 << 20},
+		"Batch.max_events": {text: "1: no batches; else every body is an array, also of one.", standard: 1, min: 1, max: 1000},
+		"Batch.max_wait":   {text: "How long an event may wait for others; 0s: what is there goes at once; 0s–60s.", standard: "0s"},
+		"Batch.max_bytes":  {text: "Largest body; a larger event goes alone; 1 KiB–10 MiB.", standard: 1 << 20, min: 1 << 10, max: 10 << 20},
 
 		"Retry.initial":      {text: "Wait before the second try; 100ms–1h.", standard: "1s"},
 		"Retry.max":          {text: "Longest wait; from initial to 7d.", standard: "1h"},

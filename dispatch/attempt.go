@@ -23,7 +23,8 @@ const (
 	maxKept = 4 << 10
 )
 
-// maxPooled bounds the buffers that are kept for later requests.
+// maxPooled bounds the buffers that are kept for later requests; those of
+// batches may be as large as these.
 const maxPooled = 1 << 20
 
 // errTooLarge says that a success's body went past maxRead.
@@ -67,7 +68,20 @@ type Reply struct {
 // A 2xx counts only if its body comes to an end within these bounds; of any
 // other status the head says all there is to say, and its body is read for
 // people as far as it comes.
+//
+// The body is the event alone, or, where the subscription asks for batches, an
+// array of one.
 func (s *Sender) Try(ctx context.Context, t *Target, e *store.Event, attempt int) Reply {
+	return s.try(ctx, t, e, nil, attempt)
+}
+
+// TryBatch is Try for several events at once, at least one, of a subscription
+// that asks for batches.
+func (s *Sender) TryBatch(ctx context.Context, t *Target, events []*store.Event, attempt int) Reply {
+	return s.try(ctx, t, events[0], events[1:], attempt)
+}
+
+func (s *Sender) try(ctx context.Context, t *Target, e *store.Event, more []*store.Event, attempt int) Reply {
 	at := time.Now()
 	ctx, cancel := context.WithDeadline(ctx, at.Add(t.timeout))
 	defer cancel()
@@ -88,7 +102,7 @@ func (s *Sender) Try(ctx context.Context, t *Target, e *store.Event, attempt int
 		}
 	}
 	env := t.envelope()
-	body := env.fill(s, t, e, at, attempt)
+	body := env.fill(s, t, e, more, at, attempt)
 	if token != "" {
 		env.header["Authorization"] = []string{"Bearer " + token}
 	}
@@ -118,7 +132,7 @@ func (s *Sender) Try(ctx context.Context, t *Target, e *store.Event, attempt int
 		reply.read(resp, at)
 		// A receiver may answer before it has read the request, which the
 		// transport then still holds.
-		if reply.Err == nil && env.wrote.Load() && cap(env.content) <= maxPooled {
+		if reply.Err == nil && env.wrote.Load() && cap(env.content) <= t.pooled {
 			t.envelopes.Put(env)
 		}
 		if t.oauth != nil && reply.Status == http.StatusUnauthorized {
@@ -256,18 +270,26 @@ func (t *Target) envelope() *envelope {
 }
 
 // fill makes the header and the body of one try.
-func (env *envelope) fill(s *Sender, t *Target, e *store.Event, at time.Time, attempt int) []byte {
+func (env *envelope) fill(s *Sender, t *Target, e *store.Event, more []*store.Event, at time.Time, attempt int) []byte {
 	env.header["User-Agent"] = s.userAgent
-	content := appendWebhookID(env.content[:0], e)
+	content := env.content[:0]
+	if t.batched {
+		content, env.text = appendBatchID(growForBatch(content, e, more), env.text, e, more)
+	} else {
+		content = appendWebhookID(content, e)
+	}
 	idEnd := len(content)
 	content = append(content, '.')
 	content = strconv.AppendInt(content, at.Unix(), 10)
 	timeEnd := len(content)
 	content = append(content, '.')
 	bodyStart := len(content)
-	if t.format == subscriptions.CloudEvents {
+	switch {
+	case t.batched:
+		content = appendBatch(content, e, more)
+	case t.format == subscriptions.CloudEvents:
 		content = AppendCloudEvent(content, e)
-	} else {
+	default:
 		content = append(content, e.Data...)
 		env.describe(t.format, e)
 	}

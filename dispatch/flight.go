@@ -32,7 +32,7 @@ func (l *lane) pump() {
 
 // mayStart reports whether one more attempt may start now.
 func (l *lane) mayStart() bool {
-	if l.stopped || l.hold != HoldNone || l.holds() || l.inFlight >= l.concurrency() || l.unsettled >= maxUnsettled || l.ready.len()+l.again.len() == 0 {
+	if l.stopped || l.hold != HoldNone || l.holds() || l.inFlight >= l.concurrency() || l.unsettled >= l.bounds.unsettled || l.ready.len()+l.again.len() == 0 {
 		return false
 	}
 	now := time.Now()
@@ -48,6 +48,9 @@ func (l *lane) mayStart() bool {
 
 // next takes the entry to send from the ready ones; nil: there is none.
 func (l *lane) next() *entry {
+	if l.batches.on() {
+		return l.nextBatch()
+	}
 	for {
 		e := l.pop()
 		if e == nil {
@@ -84,7 +87,7 @@ func (l *lane) pop() *entry {
 
 func (l *lane) putBack(e *entry) {
 	e.queued = true
-	if e.row {
+	if e.row || e.batch != nil {
 		l.again.pushFront(e)
 	} else {
 		l.ready.pushFront(e)
@@ -95,6 +98,9 @@ func (l *lane) putBack(e *entry) {
 func (l *lane) launch(e *entry) {
 	e.state = flying
 	e.started = time.Now()
+	if e.batch != nil {
+		l.launchBatch(e.batch, e.started)
+	}
 	l.inFlight++
 	if l.rate != nil {
 		l.rate.ReserveN(e.started, 1) // paced said that there is one
@@ -105,6 +111,10 @@ func (l *lane) launch(e *entry) {
 // to send or the slot is wanted elsewhere.
 func (l *lane) fly(e *entry) {
 	for e != nil {
+		if b := e.batch; b != nil {
+			e = l.landBatch(b, l.s.sender.TryBatch(l.s.flightCtx, l.target, b.events, b.tries+1))
+			continue
+		}
 		ev, err := l.payload(e)
 		var reply Reply
 		if err == nil {
@@ -156,6 +166,12 @@ func (l *lane) land(e *entry, ev *store.Event, reply Reply, err error) *entry {
 	default:
 		l.judge(e, ev, reply)
 	}
+	return l.goOn()
+}
+
+// goOn returns the entry that goes next in the slot of an attempt that has
+// landed, or nil when the slot was given back.
+func (l *lane) goOn() *entry {
 	l.endProbe()
 	l.mark()
 	if l.inFlight > 1 && l.s.budget.wanted() {
@@ -237,20 +253,28 @@ func (l *lane) judge(e *entry, ev *store.Event, reply Reply) {
 		switch v.Reason {
 		case ReasonGone:
 			l.postpone(e, 0)
-			l.holdUntil = time.Now().Add(time.Minute)
-			l.s.flights.Go(func() {
-				if err := l.s.disable(l, "the endpoint answered 410 Gone; resume when it takes events again"); err != nil {
-					l.s.log.Warn().Err(err).Str("subscription", string(l.sub.ID)).Msg("cannot disable the subscription, trying again at its next attempt")
-				}
-			})
+			l.giveUp()
 		default:
 			l.fail(e, v, reply, true)
 		}
 	}
 }
 
+// giveUp has the subscription disabled whose endpoint says that it is gone.
+func (l *lane) giveUp() {
+	l.holdUntil = time.Now().Add(time.Minute)
+	l.s.flights.Go(func() {
+		if err := l.s.disable(l, "the endpoint answered 410 Gone; resume when it takes events again"); err != nil {
+			l.s.log.Warn().Err(err).Str("subscription", string(l.sub.ID)).Msg("cannot disable the subscription, trying again at its next attempt")
+		}
+	})
+}
+
 // raise lets the lane send a little more at once while everything succeeds.
 func (l *lane) raise() {
+	if l.batches.on() {
+		l.batches.grow()
+	}
 	if limit := float64(l.sub.MaxInFlight); l.health.State == Healthy && l.limit < limit && l.inFlight >= int(l.limit) {
 		l.limit = min(limit, l.limit+1/l.limit)
 	}
@@ -261,6 +285,7 @@ func (l *lane) cut() {
 	if now := time.Now(); now.Sub(l.cutAt) > time.Second {
 		l.cutAt = now
 		l.limit = max(1, l.limit/2)
+		l.batches.size = max(1, l.batches.size/2)
 	}
 }
 
@@ -275,15 +300,17 @@ func (l *lane) fail(e *entry, v Verdict, reply Reply, may bool) {
 	if e.firstFailed.IsZero() {
 		e.firstFailed, e.heldMS = now, l.heldNow(now)
 	}
+	step := e.tries - e.shared
 	if v.Fault == FaultEvent || l.successes > e.successes && !l.holds() {
 		// A failure of the endpoint is charged only where another event has
 		// succeeded since this one was last tried: then it is the event.
 		e.charged++
+		step = e.charged
 	}
 	e.successes = l.successes
 	e.reason, e.status, e.errText = v.Reason, reply.Status, errorText(reply.Err)
 	age := now.Sub(e.firstFailed) - time.Duration(l.heldNow(now)-e.heldMS)*time.Millisecond
-	wait, _ := NextTry(l.sub.Retry, e.tries, age, rand.Float64())
+	wait, _ := NextTry(l.sub.Retry, step, age, rand.Float64())
 	ok := e.charged < l.sub.Retry.MaxAttempts && age+wait <= l.sub.Retry.MaxAge.D()
 	l.toRow(e)
 	l.unload(e)
@@ -334,7 +361,7 @@ func (l *lane) record(e *entry, reply Reply, v Verdict) store.Attempt {
 		Status: reply.Status, Outcome: int16(v.Outcome), Reason: string(v.Reason),
 	}
 	if v.Outcome != Delivered {
-		a.Detail = detail(reply)
+		a.Detail = detail(reply, "")
 	}
 	return a
 }

@@ -26,6 +26,7 @@ type history struct {
 
 	mu    sync.Mutex
 	queue []store.Attempt
+	rows  int // of queue
 	some  chan struct{}
 }
 
@@ -35,13 +36,29 @@ func newHistory(save func(context.Context, []store.Attempt) error, lost func(int
 
 func (h *history) add(as []store.Attempt) {
 	h.mu.Lock()
-	fit := min(len(as), maxHistory-len(h.queue))
+	fit, rows, left := fitting(as, maxHistory-h.rows)
 	h.queue = append(h.queue, as[:fit]...)
+	h.rows += rows
 	h.mu.Unlock()
-	if fit < len(as) {
-		h.lost(len(as) - fit)
+	if left > 0 {
+		h.lost(left)
 	}
 	poke(h.some)
+}
+
+// fitting is how many of the attempts, from the first on, have at most room rows
+// together, how many rows that is, and how many the others have.
+func fitting(as []store.Attempt, room int) (fit, rows, left int) {
+	for i := range as {
+		n := as[i].Rows()
+		if left == 0 && rows+n <= room {
+			fit++
+			rows += n
+		} else {
+			left += n
+		}
+	}
+	return fit, rows, left
 }
 
 // run writes until ctx ends, and then what is left.
@@ -78,8 +95,8 @@ func (h *history) run(ctx context.Context) {
 // write saves what waits; what it could not save waits on, where it fits.
 func (h *history) write(ctx context.Context) error {
 	h.mu.Lock()
-	as := h.queue
-	h.queue = nil
+	as, rows := h.queue, h.rows
+	h.queue, h.rows = nil, 0
 	h.mu.Unlock()
 	if len(as) == 0 {
 		return nil
@@ -89,15 +106,16 @@ func (h *history) write(ctx context.Context) error {
 		return nil
 	}
 	if !store.Unavailable(err) {
-		h.lost(len(as)) // they would be refused again
+		h.lost(rows) // they would be refused again
 		return err
 	}
 	h.mu.Lock()
-	fit := min(len(as), maxHistory-len(h.queue))
+	fit, rows, left := fitting(as, maxHistory-h.rows)
 	h.queue = slices.Concat(as[:fit], h.queue)
+	h.rows += rows
 	h.mu.Unlock()
-	if fit < len(as) {
-		h.lost(len(as) - fit)
+	if left > 0 {
+		h.lost(left)
 	}
 	return err
 }
@@ -106,13 +124,14 @@ func (h *history) write(ctx context.Context) error {
 const maxDetailHeaders = 32
 
 // detail is what is kept of a failed attempt: the error, and the response's
-// headers and the start of its body.
-func detail(r Reply) json.RawMessage {
+// headers and the start of its body, and the webhook-id of a batch.
+func detail(r Reply, batch string) json.RawMessage {
 	kept := struct {
 		Error   string            `json:"error,omitempty"`
 		Headers map[string]string `json:"headers,omitempty"`
 		Body    string            `json:"body,omitempty"`
-	}{Error: errorText(r.Err), Headers: keptHeaders(r.Header), Body: string(r.Body)}
+		Batch   string            `json:"batch,omitempty"`
+	}{Error: errorText(r.Err), Headers: keptHeaders(r.Header), Body: string(r.Body), Batch: batch}
 	text, err := json.Marshal(kept)
 	if err != nil {
 		return nil // strings always marshal

@@ -140,6 +140,7 @@ func (l *lane) absent(wishes []store.Intent) []store.Offset {
 
 // retry gives e a fresh budget and a try at once.
 func (l *lane) retry(e *entry) {
+	l.leaveBatch(e)
 	switch e.state {
 	case sleeping:
 		l.unsleep(e)
@@ -152,13 +153,13 @@ func (l *lane) retry(e *entry) {
 			l.makeReady(e)
 		}
 		l.toRow(e)
-	case waiting, ready, flying, ended: // its turn comes, or is
+	case waiting, ready, flying, grouped, ended: // its turn comes, or is
 	}
 }
 
 // renew gives an entry a fresh budget.
 func (e *entry) renew() {
-	e.tries, e.charged, e.due, e.firstFailed = 0, 0, time.Time{}, time.Time{}
+	e.tries, e.shared, e.charged, e.due, e.firstFailed = 0, 0, 0, time.Time{}, time.Time{}
 }
 
 // discard ends e without sending it, or sending it again. One that still waits
@@ -166,6 +167,7 @@ func (e *entry) renew() {
 // those; one in flight when its attempt ends, unless that delivers it. It is
 // false where it is too late.
 func (l *lane) discard(e *entry) bool {
+	l.leaveBatch(e)
 	switch e.state {
 	case lying:
 		if l.rows[e.offset] == nil { // a dead letter that holds nothing
@@ -190,7 +192,7 @@ func (l *lane) discard(e *entry) bool {
 			e.saved = false
 		}
 		return true
-	case ended:
+	case grouped, ended:
 	}
 	return false
 }

@@ -15,7 +15,8 @@ import (
 
 const (
 	// windowEvents bounds what a lane has read and not ended; a full lane leaves
-	// the head reader and goes on by itself when half of it is free.
+	// the head reader and goes on by itself when half of it is free. (boundsOf has
+	// what large batches need.)
 	windowEvents = 2048
 	// windowBytes bounds the payloads among them.
 	windowBytes = 4 << 20
@@ -44,6 +45,7 @@ type lane struct {
 	sub    subscriptions.Subscription
 	target *Target
 	probe  subscriptions.Probe
+	bounds bounds
 
 	mu       sync.Mutex
 	order    order
@@ -64,6 +66,7 @@ type lane struct {
 	lifted    int64     // bytes of attempts in flight
 	limit     float64   // concurrency by AIMD
 	cutAt     time.Time // when limit was last cut
+	batches   batching
 	holdUntil time.Time // no attempt starts before it
 	health    health
 	sample    sample
@@ -123,6 +126,8 @@ func newLane(s *session, l store.Lane, target *Target, hold Hold) *lane {
 		hold: hold,
 	}
 	ln.resume(l.Health, time.Now())
+	ln.bounds = boundsOf(l.Subscription.Batch)
+	ln.batches = newBatching(l.Subscription.Batch, ln.health.State)
 	return ln
 }
 
@@ -171,18 +176,18 @@ func (l *lane) full() bool {
 	if l.holds() && l.window.len()+len(l.rows) > 0 {
 		return true // one event is enough to probe with
 	}
-	l.filled = l.filled || l.window.len() >= windowEvents || l.bytes >= windowBytes ||
+	l.filled = l.filled || l.window.len() >= l.bounds.events || l.bytes >= l.bounds.bytes ||
 		l.scarce && l.window.len() >= scarceEvents || len(l.rows) >= maxRows || len(l.gone) >= maxRows
 	return l.stopped || l.filled
 }
 
 // easy reports whether there is room again for enough to be worth a page.
 func (l *lane) easy() bool {
-	room := windowEvents / 2
+	room := l.bounds.events / 2
 	if l.scarce {
 		room = scarceEvents / 2
 	}
-	return l.window.len() <= room && l.bytes <= windowBytes/2 && len(l.rows) < maxRows && len(l.gone) < maxRows
+	return l.window.len() <= room && l.bytes <= l.bounds.bytes/2 && len(l.rows) < maxRows && len(l.gone) < maxRows
 }
 
 // take adds the first of events. What an earlier life settled, or left a row for,
@@ -234,7 +239,10 @@ func (l *lane) makeReady(e *entry) {
 		return
 	}
 	e.queued = true
-	if e.row {
+	if l.batches.wait > 0 {
+		e.started = time.Now()
+	}
+	if e.row || e.batch != nil {
 		l.again.push(e)
 	} else {
 		l.ready.push(e)
@@ -263,7 +271,8 @@ func (l *lane) setTimer() {
 	case l.health.State == Probing:
 		return
 	default:
-		if len(l.sleepers) > 0 {
+		due = l.batches.ripe
+		if len(l.sleepers) > 0 && (due.IsZero() || l.sleepers[0].due.Before(due)) {
 			due = l.sleepers[0].due
 		}
 		if l.ready.len()+l.again.len() > 0 && l.paceAt.After(time.Now()) && (due.IsZero() || l.paceAt.Before(due)) {
@@ -291,11 +300,14 @@ func (l *lane) wake() {
 	now := time.Now()
 	for !l.holds() && len(l.sleepers) > 0 && !l.sleepers[0].due.After(now) {
 		e := heap.Pop(&l.sleepers).(*entry)
-		if e.waits > 0 {
+		if e.waits > 0 && e.batch == nil {
 			e.state = waiting
 		} else {
 			l.makeReady(e)
 		}
+	}
+	if !l.batches.ripe.After(now) {
+		l.batches.ripe = time.Time{} // pump looks at it
 	}
 	l.setTimer()
 	l.pump()
@@ -303,6 +315,12 @@ func (l *lane) wake() {
 
 // end takes out an entry that needs nothing more.
 func (l *lane) end(e *entry) {
+	l.finishEntry(e)
+	l.trim()
+}
+
+// finishEntry is end, but leaves it to the caller to trim the window.
+func (l *lane) finishEntry(e *entry) {
 	e.state = ended
 	if e.row {
 		l.unrow(e)
@@ -310,9 +328,9 @@ func (l *lane) end(e *entry) {
 			l.gone = append(l.gone, e.offset)
 		}
 	}
+	l.release(e)
 	e.event = nil
 	l.pass(e)
-	l.trim()
 }
 
 // pass lets go what waited for e, or has it held by a row where rows are all

@@ -176,6 +176,9 @@ func (l *lane) unloadAll() {
 // second ones.
 func (l *lane) lift(e *entry) bool {
 	n := 2 * e.size // itself, and the body that is made of it
+	if e.batch != nil {
+		n = 2 * e.batch.size
+	}
 	if n <= lightBytes || e.lifted > 0 {
 		return true
 	}

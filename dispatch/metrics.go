@@ -51,6 +51,20 @@ func (m *metrics) observe(ev *store.Event, reply Reply, v Verdict) {
 	m.attempts.WithLabelValues(v.Outcome.String(), string(v.Reason)).Inc()
 }
 
+// observeBatch counts one attempt with several events.
+func (m *metrics) observeBatch(events []*store.Event, reply Reply, v Verdict) {
+	m.attempt.Observe(reply.Duration.Seconds())
+	if v.Outcome != Delivered {
+		m.attempts.WithLabelValues(v.Outcome.String(), string(v.Reason)).Inc()
+		return
+	}
+	m.delivered.Inc()
+	now := time.Now()
+	for _, ev := range events {
+		m.delivery.Observe(now.Sub(time.UnixMicro(ev.Time)).Seconds())
+	}
+}
+
 // String is the outcome's name in metrics and the API.
 func (o Outcome) String() string {
 	switch o {

@@ -21,23 +21,28 @@ type entry struct {
 	next  []*entry // entries that wait for it
 
 	tries       int // attempts that said something
+	shared      int // of those: in a batch, in this life
 	charged     int // of those: the ones that count against its budget
 	successes   int // of the lane, when it was last tried
 	due         time.Time
 	firstFailed time.Time
-	started     time.Time // of the attempt in flight
+	started     time.Time // of the attempt in flight; before it, where batches wait, when its turn came
 	heldMS      int64
 	reason      Reason
 	status      int
 	errText     string
 
+	batch *batch // that it is in, from when it is made until it has landed
+
 	size      int64 // of the payload; 0: not known
 	bytes     int64 // that its payload weighs in the lane's window
 	lifted    int64 // that its attempt weighs
+	wire      int32 // bytes of its place in the body of a batch; 0: not known
 	queued    bool  // in ready or again
 	row       bool  // held by a deliveries row: the cursor need not wait for it
 	dirty     bool  // its row is to be written
 	saved     bool  // a row of it is in the store
+	rides     bool  // reform: what it waits for is in its batch
 	discarded bool  // a person ended it; it goes when its turn comes
 	revisited bool  // a dead letter that a person had taken up again
 	heapIndex int   // in the lane's timers; -1: not there
@@ -51,6 +56,7 @@ const (
 	ready                 // may be sent
 	flying                // being sent
 	sleeping              // until due
+	grouped               // in a batch whose first event says when it goes
 	lying                 // dead, and holding its key
 	ended
 )

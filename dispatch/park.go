@@ -54,6 +54,7 @@ func (l *lane) changeHealth(before health, now time.Time) {
 	case Parked:
 		if before.State == Healthy || before.State == Recovering {
 			l.refund(l.health.FailingSince)
+			l.scatterAll()
 			l.reopen = true // without its window: memory is not held for an endpoint that is down
 			poke(l.s.reclaim)
 		}
@@ -61,6 +62,7 @@ func (l *lane) changeHealth(before health, now time.Time) {
 	case Recovering:
 		l.sample = sample{}
 		poke(l.room)
+		l.batches.size = 1
 	case Healthy, Probing:
 	}
 	l.keepTime(now)
@@ -88,9 +90,16 @@ func (l *lane) rouse(now time.Time) {
 	heap.Init(&l.sleepers)
 }
 
-// owesOthers reports whether an event of another key than e's is owed.
+// owesOthers reports whether an event of another key than e's, or outside its
+// batch, is owed.
 func (l *lane) owesOthers(e *entry) bool {
 	for other := range l.all() {
+		if e.batch != nil {
+			if other.batch != e.batch && (other.state == ready || other.state == flying || other.state == sleeping) {
+				return true
+			}
+			continue // what waits, waits for these or for others that are counted
+		}
 		if other != e && (e.key == "" || !related(e, other)) {
 			return true
 		}
@@ -102,7 +111,7 @@ func (l *lane) owesOthers(e *entry) bool {
 // another key than the last probe's where there is one. At most one is in flight.
 func (l *lane) pumpProbe() {
 	now := time.Now()
-	if l.health.State != Parked || l.stopped || l.hold != HoldNone || l.inFlight > 0 || l.unsettled >= maxUnsettled {
+	if l.health.State != Parked || l.stopped || l.hold != HoldNone || l.inFlight > 0 || l.unsettled >= l.bounds.unsettled {
 		return
 	}
 	if l.closed(now) {

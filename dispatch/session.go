@@ -245,6 +245,15 @@ func (s *session) observe(l *lane, ev *store.Event, reply Reply, v Verdict) {
 	}
 }
 
+// observeBatch is observe for an attempt with several events.
+func (s *session) observeBatch(l *lane, events []*store.Event, reply Reply, v Verdict) {
+	s.metrics.observeBatch(events, reply, v)
+	if e := s.log.Debug(); e.Enabled() {
+		e.Str("subscription", string(l.sub.ID)).Int64("offset", int64(events[0].Offset)).Int("events", len(events)).Int("status", reply.Status).
+			Str("reason", string(v.Reason)).Dur("dur", reply.Duration).Msg("attempt")
+	}
+}
+
 // died says that an event became a dead letter. l.mu is held.
 func (s *session) died(l *lane, e *entry) {
 	s.log.Warn().Str("subscription", string(l.sub.ID)).Int64("offset", int64(e.offset)).Int("attempt", e.tries).

@@ -222,7 +222,11 @@ func (l *lane) collect(floor store.Offset) *collected {
 	if l.abandoned {
 		return &collected{lane: l}
 	}
-	l.spillStragglers()
+	if l.batches.on() {
+		l.spillBatches()
+	} else {
+		l.spillStragglers()
+	}
 
 	c := &collected{lane: l, history: l.history, gone: len(l.gone), applied: len(l.applied), moot: len(l.moot), unsettled: l.unsettled}
 	l.history = nil
@@ -280,7 +284,7 @@ func (l *lane) settled(c *collected) {
 	switch {
 	case len(l.dirty)+len(l.gone)+len(l.applied)+len(l.moot) > 0:
 		l.mark()
-	case l.window.len() > 1 && l.inFlight > 0 && !l.stopped:
+	case l.window.len() > 1 && !l.stopped && (l.inFlight > 0 || l.batches.on() && l.full()):
 		l.s.stall(l) // looked at again, for stragglers
 	}
 	if l.stopped && l.inFlight == 0 && !l.marked {
@@ -366,7 +370,7 @@ func (l *lane) delivery(e *entry) store.Delivery {
 		}
 	case lying:
 		d.State = store.Dead
-	case flying, sleeping, ended:
+	case flying, sleeping, grouped, ended:
 	}
 	return d
 }

@@ -27,6 +27,8 @@ import (
 type endpoint struct {
 	mu     sync.Mutex
 	answer func(id string, try int) (status int, wait time.Duration)
+	batch  func(ids []string) (status int, wait time.Duration) // answers arrays
+	posts  []int                                               // sizes of the bodies that were sent
 	tries  map[string]int
 	got    []seen
 	done   map[string]bool // acknowledged
@@ -40,6 +42,7 @@ type seen struct {
 	sequence int
 	ok       bool
 	at       time.Time
+	post     int // number of the request
 }
 
 func newEndpoint(answer func(id string, try int) (int, time.Duration)) *endpoint {
@@ -51,21 +54,40 @@ func (e *endpoint) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	var event struct{ ID, Partitionkey, Sequence string }
-	if err := json.Unmarshal(body, &event); err != nil {
-		return nil, err
+	type event struct{ ID, Partitionkey, Sequence string }
+	var events []event
+	array := r.Header.Get("Content-Type") == batchContent
+	if array {
+		err = json.Unmarshal(body, &events)
+	} else {
+		events = make([]event, 1)
+		err = json.Unmarshal(body, &events[0])
 	}
-	sequence, err := strconv.Atoi(event.Sequence)
 	if err != nil {
 		return nil, err
 	}
 	e.mu.Lock()
-	e.tries[event.ID]++
-	try := e.tries[event.ID]
-	if e.flying[event.Partitionkey]++; e.flying[event.Partitionkey] > 1 {
-		e.faults = append(e.faults, fmt.Sprintf("two events of key %s in flight", event.Partitionkey))
+	keys := map[string]bool{}
+	ids := make([]string, len(events))
+	for i, event := range events {
+		e.tries[event.ID]++
+		ids[i] = event.ID
+		keys[event.Partitionkey] = true
 	}
-	status, wait := e.answer(event.ID, try)
+	for key := range keys {
+		if e.flying[key]++; e.flying[key] > 1 {
+			e.faults = append(e.faults, fmt.Sprintf("two events of key %s in flight", key))
+		}
+	}
+	var status int
+	var wait time.Duration
+	e.posts = append(e.posts, len(ids))
+	post := len(e.posts)
+	if array {
+		status, wait = e.batch(ids)
+	} else {
+		status, wait = e.answer(ids[0], e.tries[ids[0]])
+	}
 	e.mu.Unlock()
 	var cut error
 	select {
@@ -75,14 +97,22 @@ func (e *endpoint) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.flying[event.Partitionkey]--
+	for key := range keys {
+		e.flying[key]--
+	}
 	if cut != nil {
 		return nil, cut
 	}
-	if status/100 == 2 {
-		e.done[event.ID] = true
+	for _, event := range events {
+		sequence, err := strconv.Atoi(event.Sequence)
+		if err != nil {
+			return nil, err
+		}
+		if status/100 == 2 {
+			e.done[event.ID] = true
+		}
+		e.got = append(e.got, seen{event.ID, event.Partitionkey, sequence, status/100 == 2, time.Now(), post})
 	}
-	e.got = append(e.got, seen{event.ID, event.Partitionkey, sequence, status/100 == 2, time.Now()})
 	if status == 0 {
 		return nil, errors.New("connection reset by peer")
 	}

@@ -26,6 +26,8 @@ type Target struct {
 	timeout   time.Duration
 	header    http.Header // what all attempts share; never written after NewTarget
 	format    subscriptions.Format
+	batched   bool         // every body is an array
+	pooled    int          // largest buffer that is kept for later attempts
 	keys      []signingKey // newest first
 	ends      time.Time    // when the keys after the first stop signing; zero: never
 	oauth     *oauthClient // nil: no token is fetched
@@ -49,7 +51,13 @@ func NewTarget(sub *subscriptions.Subscription) (*Target, error) {
 	if len(schemes) == 0 {
 		schemes = []string{subscriptions.SignHMAC}
 	}
-	t := &Target{url: u, timeout: sub.Endpoint.Timeout.D(), format: format, ends: sub.PreviousEnds}
+	t := &Target{url: u, timeout: sub.Endpoint.Timeout.D(), format: format, ends: sub.PreviousEnds, pooled: maxPooled}
+	if t.batched = sub.Batch.MaxEvents > 1; t.batched {
+		if format != subscriptions.CloudEvents {
+			return nil, fmt.Errorf("prepare endpoint: format %q does not go in batches", format)
+		}
+		t.pooled = max(t.pooled, int(sub.Batch.MaxBytes)*5/4) // a buffer grows in steps
+	}
 	if t.timeout <= 0 {
 		t.timeout = defaultTimeout
 	}
@@ -67,6 +75,9 @@ func NewTarget(sub *subscriptions.Subscription) (*Target, error) {
 	switch format {
 	case subscriptions.CloudEvents:
 		t.header["Content-Type"] = []string{"application/cloudevents+json"}
+		if t.batched {
+			t.header["Content-Type"] = []string{batchContent}
+		}
 	case subscriptions.CloudEventsBinary:
 		t.header["Ce-Specversion"] = []string{"1.0"}
 	}

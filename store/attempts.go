@@ -27,6 +27,10 @@ type Attempt struct {
 	Outcome  int16 // number of the outcome: 0 delivered, 1 failed, 2 blocked, 3 unknown
 	Reason   string
 	Detail   json.RawMessage // of failures
+	// Others are the events that went in the same POST. Each has a row of its own
+	// beside Offset's, which alone has the detail; the rows of one try share lane and
+	// time. SaveAttempts reads it, queries leave it empty.
+	Others []Offset
 	// Set by queries.
 	Subscription subscriptions.ID // empty: deleted
 }
@@ -74,29 +78,42 @@ const attemptFields = 9
 // encodeAttempts writes rows in the form of a binary COPY. A success has no
 // reason and no detail, and takes 74 bytes.
 func encodeAttempts(as []Attempt) []byte {
-	p := make([]byte, 0, 32+80*len(as))
+	rows := 0
+	for i := range as {
+		rows += as[i].Rows()
+	}
+	p := make([]byte, 0, 32+80*rows)
 	p = append(p, "PGCOPY\n\xff\r\n\x00"...)
 	p = binary.BigEndian.AppendUint64(p, 0) // no flags, no extension
 	for i := range as {
 		a := &as[i]
-		p = binary.BigEndian.AppendUint16(p, attemptFields)
-		p = appendInt64(p, a.At.UnixMicro()-pgEpoch)
-		p = appendInt32(p, int32(a.Lane))
-		p = appendInt64(p, int64(a.Offset))
-		p = appendInt32(p, int32(a.Attempt))
-		p = appendInt32(p, int32(min(max(a.Duration.Microseconds(), 0), math.MaxInt32)))
-		p = appendInt16(p, int16(min(max(a.Status, 0), math.MaxInt16)))
-		p = appendInt16(p, a.Outcome)
-		p = appendNullText(p, cleanText(a.Reason))
-		if detail := cleanJSON(a.Detail); len(detail) == 0 {
-			p = appendNullText(p, "")
-		} else {
-			p = binary.BigEndian.AppendUint32(p, uint32(len(detail)+1))
-			p = append(append(p, 1), detail...) // jsonb's version, then its text
+		p = appendAttempt(p, a, a.Offset, cleanJSON(a.Detail))
+		for _, at := range a.Others {
+			p = appendAttempt(p, a, at, nil)
 		}
 	}
 	return binary.BigEndian.AppendUint16(p, 0xffff)
 }
+
+func appendAttempt(p []byte, a *Attempt, at Offset, detail []byte) []byte {
+	p = binary.BigEndian.AppendUint16(p, attemptFields)
+	p = appendInt64(p, a.At.UnixMicro()-pgEpoch)
+	p = appendInt32(p, int32(a.Lane))
+	p = appendInt64(p, int64(at))
+	p = appendInt32(p, int32(a.Attempt))
+	p = appendInt32(p, int32(min(max(a.Duration.Microseconds(), 0), math.MaxInt32)))
+	p = appendInt16(p, int16(min(max(a.Status, 0), math.MaxInt16)))
+	p = appendInt16(p, a.Outcome)
+	p = appendNullText(p, cleanText(a.Reason))
+	if len(detail) == 0 {
+		return appendNullText(p, "")
+	}
+	p = binary.BigEndian.AppendUint32(p, uint32(len(detail)+1))
+	return append(append(p, 1), detail...) // jsonb's version, then its text
+}
+
+// Rows is how many rows of history the attempt is: one an event.
+func (a *Attempt) Rows() int { return 1 + len(a.Others) }
 
 func appendInt16(p []byte, v int16) []byte {
 	return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint32(p, 2), uint16(v))

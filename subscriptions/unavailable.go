@@ -14,7 +14,5 @@ var unavailable = []struct {
 	{"transform", leaveOut, func(s *Spec) bool { return s.Transform != nil }},
 	{"ordering_key", leaveOut, func(s *Spec) bool { return s.OrderingKey != nil }},
 	{"compact", "use false", func(s *Spec) bool { return s.Compact }},
-	{"batch.max_events", "use 1", func(s *Spec) bool { return s.Batch.MaxEvents != 1 }},
-	{"batch.max_wait", `use "0s"`, func(s *Spec) bool { return s.Batch.MaxWait != 0 }},
 	{"outage.hold_limit", leaveOut, func(s *Spec) bool { return s.Outage.HoldLimit != defaults().Outage.HoldLimit }},
 }

@@ -211,8 +211,6 @@ func TestMembersWithoutBehaviourYetAreRefusedByName(t *testing.T) {
 		"transform":          func(s *subscriptions.Spec) { s.Transform = new("data") },
 		"ordering_key":       func(s *subscriptions.Spec) { s.OrderingKey = new("data.row.id") },
 		"compact":            func(s *subscriptions.Spec) { s.Compact = true },
-		"batch.max_events":   func(s *subscriptions.Spec) { s.Batch.MaxEvents = 2 },
-		"batch.max_wait":     func(s *subscriptions.Spec) { s.Batch.MaxWait = 1 },
 		"outage.hold_limit":  func(s *subscriptions.Spec) { s.Outage.HoldLimit.Age = hold },
 		"outage.hold_limit ": func(s *subscriptions.Spec) { s.Outage.HoldLimit.Bytes = new(int64(1)) },
 	} {

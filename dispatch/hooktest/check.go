@@ -11,11 +11,11 @@ import (
 // place is where order is promised: the events of one key at one subscription.
 type place struct{ subscription, key string }
 
-// Duplicates returns, by subscription and webhook-id, the deliveries of events
-// that were answered 2xx more than once.
+// Duplicates returns, by subscription and webhook-id (in a batch: the event's
+// own), the deliveries of events that were answered 2xx more than once.
 func (r *Receiver) Duplicates() map[string][]Delivery {
 	twice := make(map[string][]Delivery)
-	for _, d := range r.Deliveries() {
+	for _, d := range r.Events() {
 		if d.Succeeded() {
 			id := d.Subscription + " " + d.WebhookID
 			twice[id] = append(twice[id], d)
@@ -42,14 +42,16 @@ func (d Disorder) String() string {
 }
 
 // Disorders checks, per subscription and key, that the first success of each
-// event came before the first attempt of the next event that arrived here.
+// event came before each attempt of the next event that arrived here, or that the
+// two were in one batch, in their order.
 func (r *Receiver) Disorders() []Disorder {
 	type event struct {
 		first     Delivery
+		all       []Delivery
 		succeeded int // number of the first 2xx; 0: none
 	}
 	places := make(map[place]map[int64]*event)
-	for _, d := range r.Deliveries() {
+	for _, d := range r.Events() {
 		at := place{d.Subscription, d.Key}
 		if places[at] == nil {
 			places[at] = make(map[int64]*event)
@@ -59,16 +61,22 @@ func (r *Receiver) Disorders() []Disorder {
 			e = &event{first: d}
 			places[at][d.Sequence] = e
 		}
+		e.all = append(e.all, d)
 		if d.Succeeded() && (e.succeeded == 0 || d.Answered < e.succeeded) {
 			e.succeeded = d.Answered
 		}
 	}
+	rides := func(before, next Delivery) bool { return before.Arrived == next.Arrived && before.place < next.place }
 	var faults []Disorder
 	for _, events := range places {
 		sequences := slices.Sorted(maps.Keys(events))
 		for i := 1; i < len(sequences); i++ {
 			before, next := events[sequences[i-1]], events[sequences[i]]
-			if before.succeeded == 0 || before.succeeded > next.first.Arrived {
+			early := slices.ContainsFunc(next.all, func(d Delivery) bool {
+				return (before.succeeded == 0 || before.succeeded > d.Arrived) &&
+					!slices.ContainsFunc(before.all, func(b Delivery) bool { return rides(b, d) })
+			})
+			if early || before.succeeded == 0 {
 				faults = append(faults, Disorder{before.first, next.first, before.succeeded == 0})
 			}
 		}

@@ -36,7 +36,11 @@ type Delivery struct {
 	Header       http.Header
 	Body         []byte
 
-	// From the CloudEvent in the body; empty where it is none.
+	// Batch are the events of a batch, each as a delivery of its own, with the
+	// webhook-id that it has alone; nil where the body is none.
+	Batch []Delivery
+
+	// From the CloudEvent in the body, in a batch the first; empty where it is none.
 	ID, Source, Type, Subject string
 	Key                       string // partitionkey
 	Sequence                  int64
@@ -50,6 +54,8 @@ type Delivery struct {
 	// answered (yet, or never).
 	Arrived, Answered int
 	Status            int // of the answer; 0: none
+
+	place int // in its batch
 }
 
 // Succeeded reports whether the delivery was answered with 2xx.
@@ -151,11 +157,14 @@ func (r *Receiver) serve(w http.ResponseWriter, req *http.Request) {
 		return // the sender went away; nothing was delivered
 	}
 	d.Attempt, _ = strconv.Atoi(req.Header.Get("Rowcall-Attempt"))
-	d.Invalid = errors.Join(r.verify(req, body, d.At), d.decode(body))
+	d.Invalid = errors.Join(r.verify(req, body, d.At), d.decode(req.Header.Get("Content-Type"), body))
 	if !r.config.DropBodies {
 		d.Header, d.Body = req.Header, body
 	} else {
 		d.Data = nil
+		for i := range d.Batch {
+			d.Batch[i].Data = nil
+		}
 	}
 
 	n, script := r.arrived(&d)
@@ -216,21 +225,45 @@ func (r *Receiver) verify(req *http.Request, body []byte, now time.Time) error {
 	return err
 }
 
-// decode takes the attributes from a CloudEvent.
-func (d *Delivery) decode(body []byte) error {
-	var event struct {
-		ID, Source, Type, Subject string
-		PartitionKey              string `json:"partitionkey"`
-		Sequence                  string
-		Data                      json.RawMessage
+// batchContent is the Content-Type of a batch.
+const batchContent = "application/cloudevents-batch+json"
+
+// cloudEvent is what is read of an event.
+type cloudEvent struct {
+	ID, Source, Type, Subject string
+	PartitionKey              string `json:"partitionkey"`
+	Sequence                  string
+	Data                      json.RawMessage
+}
+
+// decode takes the attributes from a CloudEvent, or from those of a batch.
+func (d *Delivery) decode(content string, body []byte) error {
+	events := make([]cloudEvent, 1)
+	var into any = &events[0]
+	if content == batchContent {
+		into = &events
 	}
-	if err := json.Unmarshal(body, &event); err != nil {
+	if err := json.Unmarshal(body, into); err != nil {
 		return fmt.Errorf("read body: %w", err)
 	}
+	if len(events) == 0 {
+		return errors.New("read body: a batch without events")
+	}
+	if content == batchContent {
+		for i := range events {
+			each := Delivery{At: d.At, WebhookID: events[i].ID, Subscription: d.Subscription, Attempt: d.Attempt}
+			each.describe(&events[i])
+			d.Batch = append(d.Batch, each)
+		}
+	}
+	d.describe(&events[0])
+	return nil
+}
+
+func (d *Delivery) describe(event *cloudEvent) {
 	d.ID, d.Source, d.Type, d.Subject = event.ID, event.Source, event.Type, event.Subject
 	d.Key, d.Data = event.PartitionKey, event.Data
 	d.Sequence, _ = strconv.ParseInt(event.Sequence, 10, 64)
-	return nil
 }
 
 func (r *Receiver) arrived(d *Delivery) (int, func(Delivery) Reply) {
@@ -270,6 +303,23 @@ func (r *Receiver) Deliveries() []Delivery {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]Delivery(nil), r.deliveries...)
+}
+
+// Events returns all events so far, in order of arrival: those of a batch one by
+// one, in their order, with when the batch arrived and how it was answered.
+func (r *Receiver) Events() []Delivery {
+	var events []Delivery
+	for _, d := range r.Deliveries() {
+		if d.Batch == nil {
+			events = append(events, d)
+			continue
+		}
+		for i, e := range d.Batch {
+			e.Invalid, e.Arrived, e.Answered, e.Status, e.place = d.Invalid, d.Arrived, d.Answered, d.Status, i
+			events = append(events, e)
+		}
+	}
+	return events
 }
 
 // Counts are what a receiver has seen.

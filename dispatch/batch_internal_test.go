@@ -1,0 +1,497 @@
+package dispatch
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/subscriptions"
+)
+
+// batched is a subscription that asks for batches.
+func batched(most int, edit func(*subscriptions.Spec)) subscriptions.Subscription {
+	return simulated(func(s *subscriptions.Spec) {
+		s.Batch.MaxEvents = most
+		if edit != nil {
+			edit(s)
+		}
+	})
+}
+
+func always(status int, wait time.Duration) func([]string) (int, time.Duration) {
+	return func([]string) (int, time.Duration) { return status, wait }
+}
+
+func TestABacklogGoesInFullBatchesInOrderOfItsKeys(t *testing.T) {
+	t.Parallel()
+	for _, keys := range []int{1, 7, 1000, 100_000} {
+		t.Run(strconv.Itoa(keys)+" keys", func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				e := newEndpoint(nil)
+				e.batch = always(200, 10*time.Millisecond)
+				m := newMemory(batched(100, nil))
+				random := rand.New(rand.NewPCG(7, uint64(keys)))
+				const events = 10_000
+				for n := range events {
+					m.append(rowEvent(n, random.IntN(keys)))
+				}
+				end, _ := life(t, m, e)
+				await(t, time.Hour, "all delivered", func() bool { return e.delivered() == events })
+				end()
+				e.check(t, false)
+				if got := len(e.posts); got > events/100*3/2 {
+					t.Errorf("%d POSTs for %d events in batches of 100", got, events)
+				}
+				if most := slices.Max(e.posts); most != 100 {
+					t.Errorf("the largest batch has %d events, want 100", most)
+				}
+				if len(m.deliveries) != 0 || max(m.cursor, m.floor) != events+1 {
+					t.Errorf("%d deliveries, cursor %d", len(m.deliveries), m.cursor)
+				}
+				if len(m.attempts) != len(e.posts) {
+					t.Errorf("%d attempts in history for %d POSTs", len(m.attempts), len(e.posts))
+				}
+				rows := map[store.Offset]int{}
+				for _, a := range m.attempts {
+					for _, at := range append([]store.Offset{a.Offset}, a.Others...) {
+						rows[at]++
+					}
+				}
+				if len(rows) != events {
+					t.Errorf("%d of %d events have a row in history", len(rows), events)
+				}
+			})
+		})
+	}
+}
+
+func TestBatchesUnderRandomFailuresLoseNothingAndKeepOrder(t *testing.T) {
+	t.Parallel()
+	for _, most := range []int{2, 10, 1000} {
+		t.Run(strconv.Itoa(most), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				random, chance := rand.New(rand.NewPCG(1, 2)), rand.New(rand.NewPCG(3, uint64(most)))
+				e := newEndpoint(nil)
+				e.batch = func([]string) (int, time.Duration) {
+					status := 200
+					if chance.IntN(10) < 3 {
+						status = []int{500, 400, 503, 0}[chance.IntN(4)]
+					}
+					return status, time.Duration(chance.IntN(20)) * time.Millisecond
+				}
+				m := newMemory(batched(most, func(s *subscriptions.Spec) { s.Retry.MaxAttempts = 1000 }))
+				end, _ := life(t, m, e)
+				const events = 5000
+				for n := range events {
+					m.append(rowEvent(n, random.IntN(200)))
+					if n%100 == 0 {
+						time.Sleep(10 * time.Millisecond)
+					}
+				}
+				await(t, 2*time.Hour, "all delivered", func() bool { return e.delivered() == events })
+				end()
+				e.check(t, false)
+				if len(m.deliveries) != 0 || max(m.cursor, m.floor) != events+1 {
+					t.Errorf("%d deliveries are left, cursor %d", len(m.deliveries), m.cursor)
+				}
+				t.Logf("%d POSTs, %d rows written", len(e.posts), m.rowsSaved)
+			})
+		})
+	}
+}
+
+// As above, with key changes, truncates, crashes and edits.
+func TestBatchesKeepTruncatesAndKeyChangesInPlaceOverCrashes(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(8) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				random, chance := rand.New(rand.NewPCG(seed, 5)), rand.New(rand.NewPCG(seed, 6))
+				e := newEndpoint(nil)
+				e.batch = func([]string) (int, time.Duration) {
+					status := 200
+					if chance.IntN(10) < 3 {
+						status = []int{500, 422}[chance.IntN(2)]
+					}
+					return status, time.Duration(chance.ExpFloat64()*200) * time.Millisecond
+				}
+				m := newMemory(batched([]int{2, 5, 50}[seed%3], func(s *subscriptions.Spec) {
+					s.Retry.MaxAttempts = 1000
+					s.Retry.Max = s.Retry.Initial
+					s.Batch.MaxWait = subscriptions.Duration(seed%2) * subscriptions.Duration(50*time.Millisecond)
+				}))
+				n := 0
+				write := func() {
+					ev := rowEvent(n, random.IntN(8))
+					switch random.IntN(20) {
+					case 0:
+						ev.Kind, ev.Key, ev.Type = store.KindTruncate, "public.t", "public.t.truncated"
+					case 1, 2, 3:
+						if other := rowEvent(n, random.IntN(8)).Key; other != ev.Key {
+							ev.OldKey = other
+						}
+					}
+					m.append(ev)
+					n++
+				}
+				for turn := range 15 {
+					end, kill := life(t, m, e)
+					for range 100 {
+						write()
+						time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
+					}
+					if turn%3 == 0 {
+						kill()
+						continue
+					}
+					if turn%3 == 1 {
+						m.mu.Lock()
+						m.sub.Version++ // as an edit does
+						m.changes <- store.TopicSubscriptions
+						m.mu.Unlock()
+						time.Sleep(time.Duration(random.IntN(500)) * time.Millisecond)
+					}
+					end()
+					m.restart()
+				}
+				end, _ := life(t, m, e)
+				await(t, 2*time.Hour, "all delivered", func() bool { return e.delivered() == n })
+				end()
+				e.checkRelated(t, m.events)
+			})
+		})
+	}
+}
+
+// One event of a thousand is refused: it is found by halving, and it alone is
+// charged and dies.
+func TestAPoisonEventInABatchIsFoundByHalving(t *testing.T) {
+	t.Parallel()
+	for name, status := range map[string]int{"refused": 422, "stumbled over": 500} {
+		for _, at := range []int{0, 1, 499, 500, 999} {
+			t.Run(name+" at "+strconv.Itoa(at), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					poison := rowEvent(at, 0)
+					id := poison.ID()
+					e := newEndpoint(nil)
+					e.batch = func(ids []string) (int, time.Duration) {
+						if slices.Contains(ids, id) {
+							return status, time.Millisecond
+						}
+						return 200, time.Millisecond
+					}
+					m := newMemory(batched(1000, func(s *subscriptions.Spec) { s.Retry.MaxAttempts = 4 }))
+					for n := range 1000 {
+						m.append(rowEvent(n, n%500)) // two of each key in the batch
+					}
+					end, _ := life(t, m, e)
+					begun := time.Now()
+					// Others get through meanwhile: a failure of the endpoint is none of theirs.
+					await(t, time.Hour, "the others delivered, the poison event dead", func() bool {
+						m.append(rowEvent(len(m.events), 1000+len(m.events)))
+						m.mu.Lock()
+						defer m.mu.Unlock()
+						return e.delivered() >= 999 && m.deliveries[store.Offset(at+1)].State == store.Dead
+					})
+					end()
+					e.check(t, false)
+					if len(m.deliveries) != 1 {
+						t.Errorf("%d deliveries, want the dead letter alone", len(m.deliveries))
+					}
+					if d := m.deliveries[store.Offset(at+1)]; d.Charged != 4 || d.Status != status {
+						t.Errorf("the dead letter was charged %d times, status %d", d.Charged, d.Status)
+					}
+					// The whole, two halves of each of ten levels, three more tries of the one, and
+					// the other event of its key, which waited for it. An endpoint that fails is given two more with the whole, and is not
+					// known to be well at each try.
+					most, own := 1+2*10+3+1, 1+10+3
+					if status == 500 {
+						most, own = most+6, own+6
+					}
+					if got := e.tries[id]; got > own {
+						t.Errorf("the poison event was sent %d times, want at most %d", got, own)
+					}
+					search := 0
+					for _, a := range m.attempts {
+						if len(a.Others) > 0 || a.Offset <= 1000 {
+							search++
+						}
+					}
+					if search > most {
+						t.Errorf("%d POSTs to find and to charge it, want at most %d: %v", search, most, e.posts)
+					}
+					t.Logf("%v: %d POSTs, %d tries of the poison event", time.Since(begun), len(e.posts), e.tries[id])
+				})
+			})
+		}
+	}
+}
+
+// A failure of the endpoint leaves a batch whole, in memory, and charges nobody.
+func TestAFailureOfTheEndpointLeavesABatchWhole(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		failures := 2
+		e := newEndpoint(nil)
+		e.batch = func(ids []string) (int, time.Duration) {
+			if failures > 0 {
+				failures--
+				return 503, time.Millisecond
+			}
+			return 200, time.Millisecond
+		}
+		m := newMemory(batched(1000, nil))
+		for n := range 1000 {
+			m.append(rowEvent(n, n))
+		}
+		end, _ := life(t, m, e)
+		await(t, time.Minute, "all delivered", func() bool { return e.delivered() == 1000 })
+		end()
+		e.check(t, false)
+		if want := []int{1000, 1000, 1000}; !slices.Equal(e.posts, want) {
+			t.Errorf("POSTs of %v events, want %v", e.posts, want)
+		}
+		if m.rowsSaved != 0 {
+			t.Errorf("%d rows were written", m.rowsSaved)
+		}
+	})
+}
+
+func TestABatchThatHangsDoesNotStopTheLane(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slow := "01-0000000000000000-0"
+		e := newEndpoint(nil)
+		e.batch = func(ids []string) (int, time.Duration) {
+			if slices.Contains(ids, slow) {
+				return 503, 14 * time.Second
+			}
+			return 200, time.Millisecond
+		}
+		m := newMemory(batched(50, func(s *subscriptions.Spec) { s.Retry.MaxAttempts = 3 }))
+		end, _ := life(t, m, e)
+		const events = 20_000
+		for n := range events {
+			m.append(rowEvent(n, n%1000))
+		}
+		await(t, 10*time.Second, "the others delivered", func() bool { return e.delivered() > events*9/10 })
+		if m.rowsSaved == 0 || m.rowsSaved > 2000 {
+			t.Errorf("%d rows were written", m.rowsSaved)
+		}
+		await(t, time.Hour, "all but one delivered, that one dead", func() bool {
+			m.append(rowEvent(len(m.events), len(m.events))) // so that it shows whose fault it is
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return e.delivered() >= len(m.events)-10 && len(m.deliveries) == 1 && m.deliveries[1].State == store.Dead
+		})
+		end()
+		e.check(t, false)
+	})
+}
+
+func TestBatchesWaitForCompanyNoLongerThanTheyMay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := newEndpoint(nil)
+		e.batch = always(200, time.Millisecond)
+		m := newMemory(batched(10, func(s *subscriptions.Spec) { s.Batch.MaxWait = subscriptions.Duration(5 * time.Second) }))
+		end, _ := life(t, m, e)
+		time.Sleep(time.Second)
+		started := time.Now()
+		send := func(from, n int, pause time.Duration) {
+			for i := range n {
+				m.append(rowEvent(from+i, from+i))
+				time.Sleep(pause)
+			}
+		}
+		send(0, 4, 100*time.Millisecond) // four wait five seconds for others
+		await(t, time.Minute, "the first four", func() bool { return e.delivered() == 4 })
+		if at := e.got[0].at.Sub(started); at < 5*time.Second || at > 5100*time.Millisecond {
+			t.Errorf("the first event went after %v, want 5s", at)
+		}
+		started = time.Now()
+		send(4, 13, 100*time.Millisecond) // ten go as soon as they are ten; the others wait on
+		if got := e.delivered(); got != 14 {
+			t.Errorf("%d events delivered, want 14", got)
+		}
+		if at := e.got[4].at.Sub(started); at > 950*time.Millisecond {
+			t.Errorf("a full batch went after %v", at)
+		}
+		await(t, time.Minute, "all", func() bool { return e.delivered() == 17 })
+		if want := []int{4, 10, 3}; !slices.Equal(e.posts, want) {
+			t.Errorf("POSTs of %v events, want %v", e.posts, want)
+		}
+		end()
+	})
+}
+
+func TestNothingWaitsForCompanyWhereItNeedNot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := newEndpoint(nil)
+		e.batch = always(200, 50*time.Millisecond)
+		m := newMemory(batched(100, nil))
+		end, _ := life(t, m, e)
+		time.Sleep(time.Second)
+		for n := range 50 {
+			m.append(rowEvent(n, n))
+			at := time.Now()
+			await(t, time.Second, "delivered", func() bool { return e.delivered() == n+1 })
+			if took := e.got[n].at.Sub(at); took != 50*time.Millisecond {
+				t.Errorf("event %d took %v", n, took)
+			}
+		}
+		end()
+	})
+}
+
+func TestABodyStaysWithinItsBoundAndALargeEventGoesAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := newEndpoint(nil)
+		e.batch = always(200, time.Millisecond)
+		sizes := &sizes{next: e}
+		m := newMemory(batched(1000, func(s *subscriptions.Spec) { s.Batch.MaxBytes = 8 << 10 }))
+		end, _ := life(t, m, sizes)
+		for n := range 300 {
+			ev := rowEvent(n, n%40)
+			if n == 100 {
+				ev.Data = slices.Concat([]byte(`"`), slices.Repeat([]byte("x"), 20<<10), []byte(`"`))
+			}
+			m.append(ev)
+		}
+		await(t, time.Minute, "all", func() bool { return e.delivered() == 300 })
+		end()
+		e.check(t, false)
+		large, full := 0, 0
+		for i, n := range sizes.bytes {
+			switch {
+			case n > 8<<10:
+				large++
+				if e.posts[i] != 1 {
+					t.Errorf("a body of %d bytes has %d events", n, e.posts[i])
+				}
+			case n > 7<<10:
+				full++
+			}
+		}
+		if large != 1 || full < 8 {
+			t.Errorf("%d bodies are larger than the bound, %d full: %v", large, full, sizes.bytes)
+		}
+	})
+}
+
+// sizes notes the lengths of bodies on their way.
+type sizes struct {
+	next  http.RoundTripper
+	mu    sync.Mutex
+	bytes []int64
+}
+
+func (s *sizes) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.mu.Lock()
+	s.bytes = append(s.bytes, r.ContentLength)
+	s.mu.Unlock()
+	return s.next.RoundTrip(r)
+}
+
+// A parked endpoint is probed with arrays of one, and ramps up from one event.
+func TestAParkedEndpointIsProbedWithBatchesOfOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		e := newEndpoint(nil)
+		probes := 0
+		var ramp []int
+		e.batch = func(ids []string) (int, time.Duration) {
+			if at := time.Since(start); at < 10*time.Hour {
+				if at > time.Hour {
+					probes++
+					if len(ids) != 1 {
+						t.Errorf("%d events in a probe", len(ids))
+					}
+				}
+				return 503, time.Millisecond
+			}
+			ramp = append(ramp, len(ids))
+			return 200, time.Millisecond
+		}
+		m := newMemory(batched(500, nil))
+		const events = 20_000
+		for n := range events {
+			m.append(rowEvent(n, n%1000))
+		}
+		_, kill := life(t, m, e)
+		time.Sleep(5 * time.Hour)
+		kill()
+		end, _ := life(t, m, e)
+		await(t, 11*time.Hour, "all delivered", func() bool { return e.delivered() == events })
+		end()
+		e.check(t, true)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if probes < 30 || probes > 80 {
+			t.Errorf("%d probes in nine hours", probes)
+		}
+		if m.rowsSaved > 200 {
+			t.Errorf("%d rows written in the outage", m.rowsSaved)
+		}
+		for _, d := range m.deliveries {
+			t.Errorf("event %d is %s, charged %d", d.Offset, d.State, d.Charged)
+		}
+		most := 0
+		for _, n := range ramp {
+			if n > most+max(1, most/8)*3 { // three successes may come before the next one goes
+				t.Errorf("after the outage batches jump to %d events: %v", n, ramp)
+				break
+			}
+			most = max(most, n)
+		}
+		if slices.Max(ramp) < 100 {
+			t.Errorf("after the outage batches stay small: %v", ramp)
+		}
+	})
+}
+
+func TestAStoreThatIsDownBoundsWhatBatchesOweIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := newEndpoint(nil)
+		e.batch = always(200, time.Millisecond)
+		m := newMemory(batched(100, nil))
+		end, _ := life(t, m, e)
+		for n := range 3000 {
+			m.append(rowEvent(n, n%100))
+		}
+		await(t, time.Minute, "some delivered", func() bool { return e.delivered() > 0 })
+		m.mu.Lock()
+		m.down = errors.New("the store is down")
+		m.mu.Unlock()
+		time.Sleep(time.Hour)
+		before := e.delivered()
+		for n := range 3000 {
+			m.append(rowEvent(3000+n, n%100))
+		}
+		time.Sleep(time.Hour)
+		if after := e.delivered(); after-before > maxUnsettled+100 {
+			t.Errorf("%d events were delivered while nothing could be settled", after-before)
+		}
+		m.mu.Lock()
+		m.down = nil
+		m.mu.Unlock()
+		await(t, time.Minute, "all delivered", func() bool { return e.delivered() == 6000 })
+		end()
+		e.check(t, false)
+	})
+}
