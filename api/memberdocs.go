@@ -56,8 +56,8 @@ func memberDocs() map[string]memberDoc {
 		"Endpoint.url":     {text: "https, or http where the operator's configuration allows it. No user, no fragment, 2,048 bytes at most."},
 		"Endpoint.headers": {text: "Sent along: at most 20 and 8 KiB. They are shown to every key with scope read."},
 		"Endpoint.timeout": {text: "One deadline over connecting, sending and reading; 100ms–120s.", standard: "15s"},
-		"Endpoint.auth":    {text: "How rowcall identifies itself to the endpoint beyond the signature; null: not. Secrets are never in an answer, and stay where a patch does not name them."},
-		"Endpoint.tls":     {text: "A client certificate, a private authority, or both, in PEM; null: none, and whom the system trusts. The key is never in an answer, and stays where a patch does not name it."},
+		"Endpoint.auth":    {text: "How rowcall identifies itself to the endpoint beyond the signature; null: not. Secrets are never in an answer. They stay where a patch does not name them; one that leads url or token_url to another origin (scheme, host, port) has to give them again."},
+		"Endpoint.tls":     {text: "A client certificate, a private authority, or both, in PEM; null: none, and whom the system trusts. The key is never in an answer. It stays where a patch does not name it; one that leads url or token_url to another origin has to give it again."},
 
 		"Auth.type":          {text: "basic: username and password; bearer: token; oauth2: client credentials, a token fetched from token_url.", enum: []any{"basic", "bearer", "oauth2"}},
 		"Auth.username":      {text: "With basic: no colon."},

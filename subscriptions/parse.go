@@ -31,8 +31,9 @@ func ParseSpec(data []byte, others ...string) (Spec, error) {
 
 // Patch returns the Spec after a JSON merge patch (RFC 7396) on its JSON form;
 // s itself stays as it is. Null sets a member back to its default. Secrets that
-// the patch does not name stay. It refuses what ParseSpec refuses, and its error
-// is of the same kind.
+// the patch does not name stay, unless the origin that gets them changes: then they
+// are to be given again. Beyond that it refuses what ParseSpec refuses, and its
+// error is of the same kind.
 func (s Spec) Patch(mergePatch []byte) (Spec, error) {
 	s.Normalize()
 	return decode(s, mergePatch, nil)
@@ -45,11 +46,19 @@ func decode(s Spec, data []byte, others []string) (Spec, error) {
 		return Spec{}, FieldErrors{{Message: err.Error()}}
 	}
 	var e FieldErrors
+	before := s.Endpoint // what it points to is not changed below
 	base := defaults()
 	m := merger{others: others, faults: &e}
 	m.merge(document, reflect.ValueOf(&s).Elem(), reflect.ValueOf(base), "")
 	for _, fault := range s.faults() {
 		// What could not be read was left as it was; no more can be said of it.
+		if !e.has(fault.Field) {
+			e = append(e, fault)
+		}
+	}
+	var secrets FieldErrors
+	secrets.checkMoved(&before, &s.Endpoint, document)
+	for _, fault := range secrets {
 		if !e.has(fault.Field) {
 			e = append(e, fault)
 		}
