@@ -118,6 +118,7 @@ func New(st *store.Store, config Config) (*API, error) {
 	a.huma = humachi.New(a.router, humaConfig(config.Version))
 	a.registerSubscriptions()
 	a.registerEvents()
+	a.registerPublish()
 	a.registerDeliveries()
 	a.registerJobs()
 	a.registerAttempts()

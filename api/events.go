@@ -24,19 +24,33 @@ type event struct {
 	Source          string          `json:"source"`
 	Type            string          `json:"type" example:"public.orders.updated"`
 	Subject         string          `json:"subject,omitempty" example:"id=42"`
-	Time            time.Time       `json:"time" doc:"When it was committed."`
+	Time            time.Time       `json:"time" doc:"When it was committed; of a published event, what its publisher gave."`
 	DataContentType string          `json:"datacontenttype" enum:"application/json"`
 	PartitionKey    string          `json:"partitionkey" doc:"What it is ordered by."`
 	Sequence        string          `json:"sequence" pattern:"^[0-9]{20}$" doc:"Its offset in the log."`
+	Extensions      map[string]any  `json:"extensions,omitempty" doc:"Extension attributes that its publisher gave."`
 	Data            json.RawMessage `json:"data,omitempty" doc:"As stored, byte for byte. Lists of deliveries leave it out."`
 }
 
 func showEvent(e *store.Event) event {
-	return event{
+	out := event{
 		SpecVersion: "1.0", ID: e.ID(), Source: e.Source, Type: e.Type, Subject: e.SubjectText(),
 		Time: e.CommittedAt(), DataContentType: "application/json", PartitionKey: e.Key,
 		Sequence: e.Offset.String(), Data: e.Data,
 	}
+	if e.Given == nil {
+		return out
+	}
+	if at, err := time.Parse(time.RFC3339Nano, e.Given.Time); err == nil {
+		out.Time = at
+	}
+	for _, x := range e.Given.Extensions {
+		if out.Extensions == nil {
+			out.Extensions = map[string]any{}
+		}
+		out.Extensions[x.Name] = x.Value
+	}
+	return out
 }
 
 // appendJSON writes the attributes, and then the data as it is stored: a second

@@ -38,6 +38,9 @@ type Receipt struct {
 // publishedSource is the name of the source of events that are published.
 const publishedSource = "http"
 
+// PublishedSource is the CloudEvents source of events whose publisher gives none.
+const PublishedSource = "/sources/" + publishedSource
+
 var (
 	// errNoLease: this instance may not append, yet or for the moment.
 	errNoLease = errors.New("this instance holds no lease")
@@ -142,7 +145,7 @@ func (s *Store) prepare(ctx context.Context, events []Published) (*publication, 
 		case in.Given.Source != "":
 			e.Source = in.Given.Source
 		default:
-			e.Source = eventSource(publishedSource)
+			e.Source = PublishedSource
 		}
 		if !in.Notice {
 			if e.SourceID, err = s.publishedSource(ctx); err != nil {

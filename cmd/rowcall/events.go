@@ -11,6 +11,8 @@ import (
 type eventsCmd struct {
 	List listEventsCmd `cmd:"" help:"List events of the log, newest first."`
 	Get  getEventCmd   `cmd:"" help:"Show one with its data."`
+
+	Publish publishEventCmd `cmd:"" help:"Publish one: rowcall delivers it as it does row events."`
 }
 
 type listEventsCmd struct {
