@@ -121,6 +121,7 @@ func New(st *store.Store, config Config) (*API, error) {
 	a.registerPublish()
 	a.registerDeliveries()
 	a.registerJobs()
+	a.registerDeadRanges()
 	a.registerAttempts()
 	a.registerSources()
 	a.registerSessions()

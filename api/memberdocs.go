@@ -86,11 +86,11 @@ func memberDocs() map[string]memberDoc {
 		"Retry.max_age":      {text: "Time from the first failure before the event is a dead letter, counting only time in which it could be delivered; 1m–365d.", standard: "72h"},
 
 		"Outage.probe":      {text: "How often an endpoint that is down is tried: min..max of 1s–24h, or a cron expression in UTC.", standard: "5s..15m"},
-		"Outage.hold_limit": {text: "How much is kept for an endpoint that does not take it."},
+		"Outage.hold_limit": {text: "How much is kept for an endpoint that does not take it, be it paused, disabled, parked or slow. Looked at every five seconds."},
 
-		"HoldLimit.age":   {text: "How old a held event may get.", standard: "30d"},
-		"HoldLimit.bytes": {text: "How many bytes may be held; null: no bound."},
-		"HoldLimit.then":  {text: "What becomes of events beyond the limit.", standard: "dead-letter", enum: []any{"dead-letter", "drop"}},
+		"HoldLimit.age":   {text: "How long an event may be held, from when it is in the log, in steps of a second, a minute beyond an hour, an hour beyond two days; 1m–365d.", standard: "30d"},
+		"HoldLimit.bytes": {text: "How many bytes of events may wait in the log; beyond it, the oldest go until an eighth is free. Null: no bound."},
+		"HoldLimit.then":  {text: "What becomes of events beyond the limit: dead-letter makes one dead range of them, whose payloads are kept for ROWCALL_DEAD_RETENTION; drop gives them up, counted. What comes after them goes on, also of the same key.", standard: "dead-letter", enum: []any{"dead-letter", "drop"}},
 
 		"Window.cron": {text: "When it opens: a cron expression of five fields, in UTC."},
 		"Window.for":  {text: "How long it stays open; 1m–7d, and not longer than the time between two openings."},

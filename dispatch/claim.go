@@ -42,6 +42,9 @@ func (s *session) claims(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			if err := s.limitHolds(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn().Err(err).Msg("cannot look at what lanes hold, trying again")
+			}
 		case <-retry:
 		case <-s.reclaim:
 		case topic := <-changes:
@@ -63,6 +66,9 @@ func (s *session) claim(ctx context.Context) error {
 	}()
 	for id, l := range s.lanes {
 		if l.isDone() {
+			if err := s.endHold(ctx, l); err != nil {
+				return err
+			}
 			delete(s.lanes, id) // its last settlement stands: claimed anew below
 			continue
 		}

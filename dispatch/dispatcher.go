@@ -63,6 +63,13 @@ type (
 		Subscription(ctx context.Context, id subscriptions.ID) (subscriptions.Subscription, error)
 		UpdateSubscription(ctx context.Context, sub *subscriptions.Subscription, version int64) error
 	}
+	holdKeeper interface {
+		Holdings(ctx context.Context) ([]store.Holding, error)
+		LoggedBefore(ctx context.Context, age time.Duration) (store.Offset, error)
+		CountHeld(ctx context.Context, patterns []string, from, past store.Offset) (store.LogCount, error)
+		LastBytes(ctx context.Context, patterns []string, from store.Offset, bytes int64) (store.Offset, error)
+		EndHold(ctx context.Context, h store.HoldEnd) (store.HoldEnded, error)
+	}
 	leaseHolder interface {
 		Lease(ctx context.Context) (store.Lease, error)
 		LeaseDeadline() time.Time
@@ -72,6 +79,7 @@ type (
 		outcomeKeeper
 		laneKeeper
 		subscriptionKeeper
+		holdKeeper
 		leaseHolder
 	}
 )

@@ -87,6 +87,8 @@ type lane struct {
 	clock    *time.Timer             // when that is looked at again
 	closes   time.Time               // no attempt starts from then on
 
+	ending *store.HoldEnd // what it gives up before it is opened anew; touched by claims alone
+
 	hold         Hold      // why it sends nothing, beside its endpoint's health
 	heldFrom     time.Time // since when it cannot deliver; zero: it can
 	savedSuccess time.Time // the last success that its row has

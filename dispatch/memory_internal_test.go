@@ -46,6 +46,7 @@ type memory struct {
 	settles    int
 	moves      int // settlements of the lane
 	rowsSaved  int
+	held       heldMemory
 }
 
 func newMemory(sub subscriptions.Subscription) *memory {

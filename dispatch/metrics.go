@@ -14,6 +14,7 @@ type metrics struct {
 	attempt   prometheus.Histogram
 	delivery  prometheus.Histogram
 	lost      prometheus.Counter
+	heldEnded *prometheus.CounterVec
 	delivered prometheus.Counter // of attempts: the success, looked up once
 }
 
@@ -33,9 +34,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "rowcall_attempts_unrecorded_total", Help: "Attempts that are missing from the history.",
 		}),
 	}
+	m.heldEnded = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "rowcall_given_up_events_total", Help: "Events that lanes held for too long and gave up, by what became of them and why.",
+	}, []string{"then", "reason"})
 	m.delivered = m.attempts.WithLabelValues("delivered", "")
 	if r != nil {
-		r.MustRegister(m.attempts, m.attempt, m.delivery, m.lost)
+		r.MustRegister(m.attempts, m.attempt, m.delivery, m.lost, m.heldEnded)
 	}
 	return m
 }

@@ -69,6 +69,7 @@ type session struct {
 	claimed atomic.Bool            // lanes were claimed: no earlier life of this instance owns any
 	reclaim chan struct{}          // something of the lanes changed
 	gaps    broadcast              // a gap was recorded or accepted
+	holds   holdLimits             // touched by claim alone
 
 	stalls stalls
 }
@@ -86,6 +87,7 @@ func newSession(d *Dispatcher, lease store.Lease) *session {
 		log:     d.config.Logger,
 		budget:  newBudget(d.config.MaxInFlight),
 		lanes:   make(map[store.LaneID]*lane),
+		holds:   holdLimits{begun: time.Now(), ends: make(map[store.LaneID]time.Time)},
 		reclaim: make(chan struct{}, 1),
 		fetches: make(chan struct{}, fetches),
 		pages:   make(chan struct{}, lagPages),

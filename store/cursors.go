@@ -190,9 +190,7 @@ func (s *Store) readLanes(ctx context.Context, lease Lease, ids []int32) ([]Lane
 		var ahead []int64
 		var err error
 		l.Subscription, err = s.scanSubscription(row, &l.ID, &l.Epoch, &l.Cursor, &ahead, &l.Following, &l.HeldMS, &l.Health)
-		for i := 0; i+1 < len(ahead); i += 2 {
-			l.Ahead = append(l.Ahead, OffsetRange{From: Offset(ahead[i]), Past: Offset(ahead[i+1])})
-		}
+		l.Ahead = pairs(ahead)
 		return l, err
 	})
 }

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"time"
 )
 
 // What tests of the package's outside cannot wait for.
@@ -15,12 +14,8 @@ func (s *Store) SetSpans(least, most Offset) { s.spans = spans{least, most} }
 func (s *Store) Retain(ctx context.Context) error       { return s.retain(ctx) }
 func (s *Store) GrowAttempts(ctx context.Context) error { return s.growAttempts(ctx) }
 
-// CountLog counts what was appended; LoggedBefore says what has been here for age.
+// CountLog counts what was appended.
 func (s *Store) CountLog(ctx context.Context) error { return s.countLog(ctx) }
-
-func (s *Store) LoggedBefore(ctx context.Context, age time.Duration) (Offset, error) {
-	return s.loggedBefore(ctx, age)
-}
 
 // BeginRetention does the first step of removing the oldest partition, as if the
 // process was killed behind it.

@@ -147,12 +147,13 @@ func (s *Store) Oldest(ctx context.Context) (Offset, error) {
 }
 
 const (
-	selectEventSQL = `SELECT ` + eventColumns + ` FROM rowcall.events WHERE "offset" = $1`
-	selectKeptSQL  = `SELECT event, data FROM rowcall.deliveries WHERE "offset" = $1 AND event IS NOT NULL LIMIT 1`
+	selectEventSQL = `SELECT ` + eventColumns + ` FROM rowcall.events WHERE "offset" = $1
+UNION ALL SELECT ` + eventColumns + ` FROM rowcall.kept_events WHERE "offset" = $1 LIMIT 1`
+	selectKeptSQL = `SELECT event, data FROM rowcall.deliveries WHERE "offset" = $1 AND event IS NOT NULL LIMIT 1`
 )
 
-// Event returns one event by offset: from the ring, the log, or a delivery
-// that kept it. ErrNotFound where retention has dropped it.
+// Event returns one event by offset: from the ring, the log, or what a dead
+// range or a delivery kept of it. ErrNotFound where retention has dropped it.
 func (s *Store) Event(ctx context.Context, at Offset) (*Event, error) {
 	if e := s.ring.get(at); e != nil {
 		return e, nil
@@ -180,7 +181,7 @@ func (s *Store) Event(ctx context.Context, at Offset) (*Event, error) {
 const searched = 100_000
 
 const (
-	eventByPositionSQL = `SELECT ` + eventColumns + ` FROM rowcall.events
+	eventByPositionSQL = `SELECT ` + eventColumns + ` FROM (SELECT * FROM rowcall.events UNION ALL SELECT * FROM rowcall.kept_events) AS e
 WHERE lsn = $1 AND ordinal = $2 AND generation = $3 AND id IS NULL ORDER BY "offset" DESC LIMIT 1`
 	eventByPublicIDSQL = `SELECT ` + eventColumns + ` FROM rowcall.events
 WHERE "offset" >= $2 AND id = $1 ORDER BY "offset" DESC LIMIT 1`
@@ -278,11 +279,11 @@ func (s *Store) Events(ctx context.Context, f EventFilter, limit int) ([]Event, 
 // LogStats is what the log weighs.
 type LogStats struct {
 	Oldest, Head Offset
-	Bytes        int64 // on disk, indexes included
+	Bytes        int64 // on disk, indexes and what is kept of dead ranges included
 }
 
 const logBytesSQL = `SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint
-FROM pg_inherits WHERE inhparent = 'rowcall.events'::regclass`
+FROM pg_inherits WHERE inhparent IN ('rowcall.events'::regclass, 'rowcall.kept_events'::regclass)`
 
 // LogStats measures the log.
 func (s *Store) LogStats(ctx context.Context) (LogStats, error) {

@@ -90,31 +90,36 @@ func (s *Store) retain(ctx context.Context) error {
 	if !ours {
 		return nil
 	}
-	return errors.Join(s.dropDeadLetters(ctx), s.retainEvents(ctx), s.retainAttempts(ctx), s.prunePublished(ctx), s.thinTimes(ctx))
+	return errors.Join(s.dropDeadLetters(ctx), s.dropDeadRanges(ctx), s.retainEvents(ctx), s.dropKept(ctx),
+		s.retainAttempts(ctx), s.prunePublished(ctx), s.thinTimes(ctx))
 }
 
 const dropDeadSQL = `
-DELETE FROM rowcall.deliveries WHERE ctid = ANY (ARRAY(
-  SELECT d.ctid FROM rowcall.deliveries d
-  JOIN rowcall.cursors c ON c.lane = d.lane
-  JOIN rowcall.subscriptions s ON s.id = c.subscription
-  WHERE d.state = 'dead' AND d.updated_at < clock_timestamp() - $1::interval AND s.spec->>'on_dead' IS DISTINCT FROM 'block'
-  LIMIT 10000))
-  AND state = 'dead'`
+WITH gone AS (
+  DELETE FROM rowcall.deliveries WHERE ctid = ANY (ARRAY(
+    SELECT d.ctid FROM rowcall.deliveries d
+    JOIN rowcall.cursors c ON c.lane = d.lane
+    JOIN rowcall.subscriptions s ON s.id = c.subscription
+    WHERE d.state = 'dead' AND d.updated_at < clock_timestamp() - $1::interval AND s.spec->>'on_dead' IS DISTINCT FROM 'block'
+    LIMIT 10000))
+    AND state = 'dead'
+  RETURNING lane),
+counts AS (SELECT lane, count(*) AS events FROM gone GROUP BY lane),
+counted AS (UPDATE rowcall.cursors c SET expired = c.expired + n.events FROM counts n WHERE c.lane = n.lane)
+SELECT coalesce(sum(events), 0)::bigint FROM counts`
 
 // dropDeadLetters removes dead letters older than DeadRetention, but for those
 // that hold their key until a person decides (on_dead: block).
 func (s *Store) dropDeadLetters(ctx context.Context) error {
 	for {
-		tag, err := s.pool.Exec(ctx, dropDeadSQL, s.config.DeadRetention)
-		if err != nil {
+		var n int64
+		if err := s.pool.QueryRow(ctx, dropDeadSQL, s.config.DeadRetention).Scan(&n); err != nil {
 			return fmt.Errorf("drop dead letters: %w", err)
 		}
-		if n := tag.RowsAffected(); n > 0 {
-			s.log.Info().Int64("count", n).Msg("dead letters reached their retention")
-		} else {
+		if n == 0 {
 			return nil
 		}
+		s.log.Info().Int64("count", n).Msg("dead letters reached their retention")
 	}
 }
 
@@ -148,6 +153,9 @@ func (s *Store) retainEvents(ctx context.Context) error {
 			return fmt.Errorf("find partitions to drop: %w", err)
 		}
 		if !detaching {
+			if err := s.keepRanges(ctx, first, past); err != nil {
+				return fmt.Errorf("keep events of partition %s for dead ranges: %w", name, err)
+			}
 			if err := s.leavePartition(ctx, first, past); err != nil {
 				return fmt.Errorf("leave partition %s: %w", name, err)
 			}

@@ -2,11 +2,7 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 const (
@@ -53,16 +49,4 @@ func (s *Store) thinTimes(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// loggedBefore is an offset below which every event has been in the log for age,
-// by the store's clock: a second later than could be at its newest, and up to an
-// hour beyond two days. 0: there is none.
-func (s *Store) loggedBefore(ctx context.Context, age time.Duration) (Offset, error) {
-	var past Offset
-	err := s.pool.QueryRow(ctx, heldSinceSQL, age).Scan(&past)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return 0, fmt.Errorf("read the log's times: %w", err)
-	}
-	return past, nil
 }

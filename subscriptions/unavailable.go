@@ -14,5 +14,4 @@ var unavailable = []struct {
 	{"transform", leaveOut, func(s *Spec) bool { return s.Transform != nil }},
 	{"ordering_key", leaveOut, func(s *Spec) bool { return s.OrderingKey != nil }},
 	{"compact", "use false", func(s *Spec) bool { return s.Compact }},
-	{"outage.hold_limit", leaveOut, func(s *Spec) bool { return s.Outage.HoldLimit != defaults().Outage.HoldLimit }},
 }

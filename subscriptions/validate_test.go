@@ -191,8 +191,8 @@ func TestMembersOfPeopleAreChecked(t *testing.T) {
 		"filter with NUL":         {func(s *subscriptions.Spec) { s.Filter = new("a\x00") }, []string{"filter: must not have control characters"}},
 		"key without order":       {func(s *subscriptions.Spec) { s.Ordering, s.OrderingKey = subscriptions.OrderNone, new("a") }, []string{`ordering_key: must be null where ordering is "none"`}},
 		"batch of raw":            {func(s *subscriptions.Spec) { s.Format, s.Batch.MaxEvents = subscriptions.Raw, 5 }, []string{`batch.max_events: must be 1 unless format is "cloudevents"`}},
-		"hold limit of no bytes":  {func(s *subscriptions.Spec) { s.Outage.HoldLimit.Bytes = new(int64(0)) }, []string{"outage.hold_limit: is not available in this version; leave it out", "outage.hold_limit.bytes: must be at least 1; null stands for no limit"}},
-		"hold limit then unknown": {func(s *subscriptions.Spec) { s.Outage.HoldLimit.Then = "keep" }, []string{"outage.hold_limit: is not available in this version; leave it out", `outage.hold_limit.then: must be "dead-letter" or "drop"`}},
+		"hold limit of no bytes":  {func(s *subscriptions.Spec) { s.Outage.HoldLimit.Bytes = new(int64(0)) }, []string{"outage.hold_limit.bytes: must be at least 1; null stands for no limit"}},
+		"hold limit then unknown": {func(s *subscriptions.Spec) { s.Outage.HoldLimit.Then = "keep" }, []string{`outage.hold_limit.then: must be "dead-letter" or "drop"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -205,14 +205,11 @@ func TestMembersOfPeopleAreChecked(t *testing.T) {
 
 func TestMembersWithoutBehaviourYetAreRefusedByName(t *testing.T) {
 	t.Parallel()
-	hold := subscriptions.Duration(time.Hour)
 	for field, change := range map[string]func(*subscriptions.Spec){
-		"filter":             func(s *subscriptions.Spec) { s.Filter = new("true") },
-		"transform":          func(s *subscriptions.Spec) { s.Transform = new("data") },
-		"ordering_key":       func(s *subscriptions.Spec) { s.OrderingKey = new("data.row.id") },
-		"compact":            func(s *subscriptions.Spec) { s.Compact = true },
-		"outage.hold_limit":  func(s *subscriptions.Spec) { s.Outage.HoldLimit.Age = hold },
-		"outage.hold_limit ": func(s *subscriptions.Spec) { s.Outage.HoldLimit.Bytes = new(int64(1)) },
+		"filter":       func(s *subscriptions.Spec) { s.Filter = new("true") },
+		"transform":    func(s *subscriptions.Spec) { s.Transform = new("data") },
+		"ordering_key": func(s *subscriptions.Spec) { s.OrderingKey = new("data.row.id") },
+		"compact":      func(s *subscriptions.Spec) { s.Compact = true },
 	} {
 		field = strings.TrimSpace(field)
 		got := faultsOf(t, change)
