@@ -125,6 +125,8 @@ func New(st *store.Store, config Config) (*API, error) {
 	a.registerAttempts()
 	a.registerSources()
 	a.registerSessions()
+	a.registerGroups()
+	a.registerBoard()
 	spec, err := a.finishDocument()
 	if err != nil {
 		return nil, fmt.Errorf("write OpenAPI document: %w", err)

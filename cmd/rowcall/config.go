@@ -63,7 +63,7 @@ type sourceFlags struct {
 
 // listenFlags say where the API listens. The probe reads them too.
 type listenFlags struct {
-	Listen      string `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of API, /metrics, /healthz and /readyz; by default ${default}."`
+	Listen      string `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of console, API, /metrics, /healthz and /readyz; by default ${default}."`
 	TLSCertFile string `placeholder:"FILE" help:"Certificate chain in PEM: serve https."`
 	TLSKeyFile  string `placeholder:"FILE" help:"Its private key in PEM."`
 }
@@ -85,7 +85,7 @@ type serveFlags struct {
 	APIKey    string `secret:"" hidden:"" help:"Bootstrap admin key."`
 	SecretKey string `secret:"" hidden:"" help:"Master key for secrets at rest."`
 	listenFlags
-	PublicURL string `placeholder:"URL" help:"The address people open it at, where it is behind a proxy."`
+	PublicURL string `placeholder:"URL" help:"The address people open the console at, where it is not a loopback one: its host is let in, its scheme decides on the cookie."`
 
 	EgressAllow string `placeholder:"LIST" help:"Targets beyond the public internet: private, or CIDRs and host patterns, with ports, comma-separated."`
 	EgressHTTP  bool   `name:"egress-http" help:"Allow plain http to public targets too."`
@@ -153,7 +153,8 @@ func (f *serveFlags) parse(s *settings, stderr *os.File) (config, error) {
 	}
 	if c.publicURL != "" {
 		u, err := url.Parse(c.publicURL)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil ||
+			strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
 			s.add(fault{envName("public_url"), "is not an address people can open", "write it as https://rowcall.example.com"})
 		}
 	}

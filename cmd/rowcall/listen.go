@@ -52,6 +52,19 @@ func listening(server *http.Server, listener net.Listener, c config) func(contex
 	}
 }
 
+// apiOrConsole sends what belongs to the API there, and everything else to the
+// console.
+func apiOrConsole(api, console http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/"); first {
+		case "v1", "healthz", "readyz", "metrics":
+			api.ServeHTTP(w, r)
+		default:
+			console.ServeHTTP(w, r)
+		}
+	})
+}
+
 // debugWriter logs what net/http says of connections that make no sense.
 type debugWriter struct{ logger zerolog.Logger }
 

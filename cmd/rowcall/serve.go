@@ -19,6 +19,7 @@ import (
 	"github.com/rowcall/rowcall/capture/postgres"
 	"github.com/rowcall/rowcall/dispatch"
 	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/web"
 )
 
 type serveCmd struct {
@@ -158,6 +159,17 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 	if err != nil {
 		return fmt.Errorf("make api: %w", err)
 	}
+	console, err := web.New(web.Config{
+		API:       server.Handler(),
+		PublicURL: c.publicURL,
+		Listen:    c.listen,
+		TLS:       c.tls != nil,
+		Version:   buildInfo().Version,
+		Logger:    log.With().Str("component", "console").Logger(),
+	})
+	if err != nil {
+		return fmt.Errorf("make console: %w", err)
+	}
 
 	// The store outlives the others: they settle and confirm through it.
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
@@ -181,7 +193,7 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 	group.Go(func() error { return part(running, "capture", capture.Run) })
 	group.Go(func() error { return part(running, "dispatch", dispatcher.Run) })
 	group.Go(func() error {
-		return part(running, "api", listening(api.NewServer(c.listen, server.Handler()), api.LimitConnections(listener, apiConnections), c))
+		return part(running, "api", listening(api.NewServer(c.listen, apiOrConsole(server.Handler(), console.Handler())), api.LimitConnections(listener, apiConnections), c))
 	})
 	log.Info().Str("listen", listener.Addr().String()).Msg("serving")
 	ready(listener.Addr().String())

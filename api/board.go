@@ -1,0 +1,226 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/subscriptions"
+)
+
+// Conditions of a subscription, worst first: its state where a person or rowcall
+// holds it, else its endpoint's health, else whether events are being retried.
+const (
+	conditionDisabled   = "disabled"
+	conditionParked     = "parked"
+	conditionProbing    = "probing"
+	conditionRecovering = "recovering"
+	conditionFailing    = "failing"
+	conditionPaused     = "paused"
+	conditionHealthy    = "healthy"
+)
+
+func conditions() []string {
+	return []string{
+		conditionDisabled, conditionParked, conditionProbing, conditionRecovering, conditionFailing, conditionPaused, conditionHealthy,
+	}
+}
+
+// boardRow is a subscription with the health of its endpoint and what it owes.
+type boardRow struct {
+	Subscription  subscriptions.ID    `json:"subscription"`
+	Name          string              `json:"name"`
+	URL           string              `json:"url"`
+	Events        []string            `json:"events"`
+	Labels        map[string]string   `json:"labels"`
+	State         subscriptions.State `json:"state" enum:"active,paused,disabled"`
+	StateReason   string              `json:"state_reason"`
+	Condition     string              `json:"condition" enum:"disabled,parked,probing,recovering,failing,paused,healthy" doc:"State and health in one word. failing: some events are being retried, others go through."`
+	Since         *time.Time          `json:"since" doc:"When its health became what it is; null: not known."`
+	Reason        string              `json:"reason" doc:"Why it is parked or not yet healthy."`
+	NextProbeAt   *time.Time          `json:"next_probe_at" doc:"While parked."`
+	FailingSince  *time.Time          `json:"failing_since" doc:"First failure since the last success."`
+	LastSuccessAt *time.Time          `json:"last_success_at"`
+	Waiting       logCount            `json:"waiting" doc:"From the cursor on: an upper bound, for filters are not evaluated ahead."`
+	Retrying      int64               `json:"retrying"`
+	Blocked       int64               `json:"blocked"`
+	Dead          int64               `json:"dead"`
+	OldestAt      *time.Time          `json:"oldest_at" doc:"Commit time of the oldest event that waits, is retried or blocked."`
+}
+
+type logCount struct {
+	Events int64 `json:"events"`
+	Bytes  int64 `json:"bytes"`
+}
+
+// boardTotals sums what the filters select.
+type boardTotals struct {
+	Conditions map[string]int `json:"conditions" doc:"Subscriptions by condition; all of them are there."`
+	OnTheWay   int64          `json:"on_the_way" doc:"Events that wait where nothing holds them."`
+	Held       int64          `json:"held" doc:"Events that wait for a person, an endpoint or a retried event of their key."`
+	HeldBytes  int64          `json:"held_bytes"`
+	Retrying   int64          `json:"retrying"`
+	Dead       int64          `json:"dead"`
+}
+
+type board struct {
+	Items      []boardRow  `json:"items"`
+	NextCursor *string     `json:"next_cursor" doc:"Send it as cursor to get the next page; null on the last."`
+	Totals     boardTotals `json:"totals"`
+}
+
+type (
+	boardInput struct {
+		PageInput
+		Subscription string `query:"subscription" doc:"This subscription (id)."`
+		Condition    string `query:"condition" enum:"disabled,parked,probing,recovering,failing,paused,healthy"`
+		Label        string `query:"label" doc:"With this label: key=value, or key."`
+		Search       string `query:"q" doc:"With this text in name, URL, events or labels, whatever its case."`
+	}
+	boardOutput struct{ Body board }
+)
+
+func (a *API) registerBoard() {
+	handle(a, huma.Operation{
+		OperationID: "list-endpoints", Method: http.MethodGet, Path: "/v1/endpoints", Tags: []string{"subscriptions"},
+		Summary: "List subscriptions with the health of their endpoints and what they owe, worst first",
+	}, ScopeRead, a.listBoard)
+}
+
+func (a *API) listBoard(ctx context.Context, in *boardInput) (*boardOutput, error) {
+	only, err := filterID(in.Subscription)
+	if err != nil {
+		return nil, err
+	}
+	filters := joinFilters(in.Subscription, in.Condition, in.Label, in.Search)
+	after, err := openCursor("endpoints", filters, in.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := a.boardRows(ctx)
+	if err != nil {
+		return nil, err
+	}
+	search := strings.ToLower(in.Search)
+	rows = slices.DeleteFunc(rows, func(r boardRow) bool {
+		return only != "" && r.Subscription != only || in.Condition != "" && r.Condition != in.Condition ||
+			!r.labelled(in.Label) || !r.mentions(search)
+	})
+	out := &boardOutput{Body: board{Items: []boardRow{}, Totals: totalsOf(rows)}}
+	slices.SortFunc(rows, func(x, y boardRow) int { return cmp.Compare(x.place(), y.place()) })
+	for _, r := range rows {
+		if r.place() <= after {
+			continue
+		}
+		if len(out.Body.Items) == in.Limit {
+			out.Body.NextCursor = sealCursor("endpoints", filters, out.Body.Items[in.Limit-1].place())
+			break
+		}
+		out.Body.Items = append(out.Body.Items, r)
+	}
+	return out, nil
+}
+
+// boardRows are all there are.
+func (a *API) boardRows(ctx context.Context) ([]boardRow, error) {
+	summaries, err := a.store.Summaries(ctx)
+	if err != nil {
+		return nil, err
+	}
+	backlogs, err := a.store.Backlogs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	owed := make(map[subscriptions.ID]store.Backlog, len(backlogs))
+	for _, b := range backlogs {
+		owed[b.Subscription] = b
+	}
+	rows := make([]boardRow, len(summaries))
+	for i, s := range summaries {
+		rows[i] = showBoardRow(s, owed[s.ID])
+	}
+	return rows, nil
+}
+
+func showBoardRow(s store.Summary, b store.Backlog) boardRow {
+	r := boardRow{
+		Subscription: s.ID, Name: s.Name, URL: s.URL, Events: s.Events, Labels: s.Labels, State: s.State, StateReason: s.StateReason,
+		Since: optionalTime(b.Health.Since), Reason: b.Health.Reason, NextProbeAt: optionalTime(b.Health.NextProbe),
+		FailingSince: optionalTime(b.Health.FailingSince), LastSuccessAt: optionalTime(b.Health.LastSuccess),
+		Waiting: logCount{b.Waiting.Events, b.Waiting.Bytes}, Retrying: b.Retrying, Blocked: b.Blocked, Dead: b.Dead,
+		Condition: cmp.Or(b.Health.State, conditionHealthy),
+	}
+	if b.OldestAt != 0 {
+		r.OldestAt = new(time.UnixMicro(b.OldestAt).UTC())
+	}
+	switch {
+	case s.State == subscriptions.Disabled:
+		r.Condition = conditionDisabled
+	case s.State == subscriptions.Paused:
+		r.Condition = conditionPaused
+	case r.Condition == conditionHealthy && b.Retrying > 0:
+		r.Condition = conditionFailing
+	}
+	return r
+}
+
+// place orders a row among others: what a person must decide first, then by
+// condition, then by name.
+func (r *boardRow) place() string {
+	rank := 1 + slices.Index(conditions(), r.Condition)
+	if r.Dead > 0 {
+		rank = min(rank, 1)
+	}
+	return string(rune('a'+rank)) + r.Name + "\x00" + string(r.Subscription)
+}
+
+func (r *boardRow) labelled(want string) bool {
+	if want == "" {
+		return true
+	}
+	key, value, exact := strings.Cut(want, "=")
+	got, ok := r.Labels[key]
+	return ok && (!exact || got == value)
+}
+
+// mentions reports whether a lower-case text stands in the row.
+func (r *boardRow) mentions(text string) bool {
+	if text == "" {
+		return true
+	}
+	in := func(s string) bool { return strings.Contains(strings.ToLower(s), text) }
+	for key, value := range r.Labels {
+		if in(key + "=" + value) {
+			return true
+		}
+	}
+	return in(r.Name) || in(r.URL) || in(string(r.Subscription)) || slices.ContainsFunc(r.Events, in)
+}
+
+func totalsOf(rows []boardRow) boardTotals {
+	t := boardTotals{Conditions: map[string]int{}}
+	for _, condition := range conditions() {
+		t.Conditions[condition] = 0
+	}
+	for i := range rows {
+		r := &rows[i]
+		t.Conditions[r.Condition]++
+		t.Retrying += r.Retrying
+		t.Dead += r.Dead
+		t.Held += r.Blocked
+		switch r.Condition {
+		case conditionDisabled, conditionParked, conditionProbing, conditionPaused:
+			t.Held += r.Waiting.Events
+			t.HeldBytes += r.Waiting.Bytes
+		default:
+			t.OnTheWay += r.Waiting.Events
+		}
+	}
+	return t
+}

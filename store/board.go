@@ -1,0 +1,43 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rowcall/rowcall/subscriptions"
+)
+
+// Summary is what a list of many subscriptions shows of one: nothing that is
+// sealed.
+type Summary struct {
+	ID          subscriptions.ID
+	Name        string
+	URL         string
+	Events      []string
+	Labels      map[string]string
+	State       subscriptions.State
+	StateReason string
+}
+
+const summariesSQL = `
+SELECT id, name, coalesce(spec->'endpoint'->>'url', ''), coalesce(spec->'events', '[]'), coalesce(spec->'labels', '{}'), state, state_reason
+FROM rowcall.subscriptions WHERE deleted_at IS NULL`
+
+// Summaries returns every subscription, in no order.
+func (s *Store) Summaries(ctx context.Context) ([]Summary, error) {
+	rows, err := s.pool.Query(ctx, summariesSQL)
+	if err != nil {
+		return nil, fmt.Errorf("read summaries of subscriptions: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Summary, error) {
+		var one Summary
+		err := row.Scan(&one.ID, &one.Name, &one.URL, &one.Events, &one.Labels, &one.State, &one.StateReason)
+		return one, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read summaries of subscriptions: %w", err)
+	}
+	return found, nil
+}

@@ -1,0 +1,217 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/rowcall/rowcall/api/client"
+)
+
+const failedLimit = 50
+
+// failedFilter is what the pages of failures are filtered by; it stands in the
+// address, so that a page can be shared.
+type failedFilter struct {
+	Subscription, State, Reason, Type, Key string
+	Within                                 string // of the last change: 1h, 24h, 168h; empty: any time
+}
+
+func readFilter(q url.Values) failedFilter {
+	return failedFilter{
+		Subscription: q.Get("subscription"), State: q.Get("state"), Reason: q.Get("reason"), Type: q.Get("type"), Key: q.Get("key"),
+		Within: q.Get("within"),
+	}
+}
+
+// Any reports whether anything is filtered.
+func (f failedFilter) Any() bool { return f != failedFilter{} }
+
+// query is the filter as an address has it; more are further members of it.
+func (f failedFilter) query(more ...string) string {
+	q := url.Values{}
+	pairs := append([]string{
+		"subscription", f.Subscription, "state", f.State, "reason", f.Reason, "type", f.Type, "key", f.Key, "within", f.Within,
+	}, more...)
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			q.Set(pairs[i], pairs[i+1])
+		}
+	}
+	if len(q) == 0 {
+		return ""
+	}
+	return "?" + q.Encode()
+}
+
+func (f failedFilter) deliveries(cursor string) client.DeliveryQuery {
+	query := client.DeliveryQuery{
+		PageQuery: client.PageQuery{Limit: failedLimit, Cursor: cursor}, Subscription: f.Subscription, State: f.State, Reason: f.Reason,
+		Type: f.Type, Key: f.Key,
+	}
+	if d, err := time.ParseDuration(f.Within); err == nil && d > 0 {
+		// To the minute, so that the pages of a list agree on it.
+		query.Since = time.Now().Add(-d).Truncate(time.Minute)
+	}
+	return query
+}
+
+// groupRow is a group of failures with where it leads.
+type groupRow struct {
+	client.DeliveryGroup
+	Name, Link string
+}
+
+type failedView struct {
+	Summary string
+	Filter  failedFilter
+	Groups  []groupRow
+	Held    []client.BoardRow
+	Names   map[string]string
+	Reasons []string
+}
+
+// failed groups what did not go at first pass by what went wrong.
+func failed(v *visit) error {
+	f := readFilter(v.URL.Query())
+	groups, err := v.api.DeliveryGroups(v.Context(), f.deliveries(""))
+	if err != nil {
+		return err
+	}
+	found, err := v.api.Endpoints(v.Context(), client.BoardQuery{PageQuery: client.PageQuery{Limit: 1000}, Subscription: f.Subscription})
+	if err != nil {
+		return err
+	}
+	view := failedView{Filter: f, Names: map[string]string{}, Reasons: reasonsOf(groups, f.Reason)}
+	for _, row := range found.Items {
+		view.Names[row.Subscription] = row.Name
+		parked := row.Condition == "parked" || row.Condition == "probing"
+		if parked && f.State == "" && (f.Reason == "" || f.Reason == row.Reason) && row.Waiting.Events > 0 {
+			view.Held = append(view.Held, row)
+		}
+	}
+	var dead, retrying, blocked int64
+	for _, g := range groups {
+		of := failedFilter{Subscription: g.Subscription, State: g.State, Reason: g.Reason, Within: f.Within}
+		name := view.Names[g.Subscription]
+		if name == "" {
+			name = g.Subscription
+		}
+		view.Groups = append(view.Groups, groupRow{g, name, "/failed/deliveries" + of.query()})
+		switch g.State {
+		case "dead":
+			dead += g.Count
+		case "retrying":
+			retrying += g.Count
+		case "blocked":
+			blocked += g.Count
+		}
+	}
+	view.Summary = number(dead) + " dead, " + number(retrying) + " retrying, " + number(blocked) + " blocked, grouped by what went wrong."
+	return v.render("failed", "failed", "Failed deliveries", view)
+}
+
+// reasonsOf are the reasons to choose from: those that there are, and the one
+// that is chosen.
+func reasonsOf(groups []client.DeliveryGroup, chosen string) []string {
+	var reasons []string
+	if chosen != "" {
+		reasons = append(reasons, chosen)
+	}
+	for _, g := range groups {
+		if g.Reason != "" && !slices.Contains(reasons, g.Reason) {
+			reasons = append(reasons, g.Reason)
+		}
+	}
+	slices.Sort(reasons)
+	return reasons
+}
+
+type deliveriesView struct {
+	Filter     failedFilter
+	Back       string
+	Name       string
+	Rows       []client.Delivery
+	Names      map[string]string
+	First      bool
+	Next       string
+	Here       string // this page's query
+	MayDeliver bool
+	Problem    string
+}
+
+// failedDeliveries lists single deliveries.
+func failedDeliveries(v *visit) error { return v.listDeliveries("") }
+
+func (v *visit) listDeliveries(problem string) error {
+	q := v.URL.Query()
+	f := readFilter(q)
+	found, err := v.api.Deliveries(v.Context(), f.deliveries(q.Get("cursor")))
+	if err != nil {
+		return err
+	}
+	view := deliveriesView{
+		Filter: f, Back: "/failed" + failedFilter{Within: f.Within}.query(), Rows: found.Items, First: q.Get("cursor") == "",
+		Next: nextPage(v.URL, found.NextCursor), Here: f.query("cursor", q.Get("cursor")), MayDeliver: v.may("deliver"), Problem: problem,
+	}
+	if view.Names, err = v.names(); err != nil {
+		return err
+	}
+	view.Name = view.Names[f.Subscription]
+	return v.render("deliveries", "failed", deliveriesTitle(f, view.Name), view)
+}
+
+func deliveriesTitle(f failedFilter, name string) string {
+	title := "Deliveries"
+	if f.State != "" {
+		title = map[string]string{"dead": "Dead letters", "retrying": "Retrying deliveries", "blocked": "Blocked deliveries"}[f.State]
+	}
+	if name != "" {
+		title += " of " + name
+	}
+	return title
+}
+
+// selectedView asks whether an action on some deliveries is meant.
+type selectedView struct {
+	Action string
+	IDs    []string
+	Back   string
+	Here   string
+}
+
+// actOnSelected retries or discards the deliveries that were ticked, after a
+// page that asks.
+func actOnSelected(v *visit) error {
+	form, err := v.form()
+	if err != nil {
+		return err
+	}
+	action, ids := form.Get("action"), form["id"]
+	if action != "retry" && action != "discard" {
+		return v.listDeliveries("Choose what to do with what is selected.")
+	}
+	if len(ids) == 0 {
+		return v.listDeliveries("Nothing is selected.")
+	}
+	if len(ids) > failedLimit {
+		return v.listDeliveries("Select at most " + strconv.Itoa(failedLimit) + " at once.")
+	}
+	f := readFilter(v.URL.Query())
+	if form.Get("sure") == "" {
+		title := plural(int64(len(ids)), "delivery", "deliveries") + "?"
+		verb := map[string]string{"retry": "Retry ", "discard": "Discard "}[action]
+		return v.render("selected", "failed", verb+title, selectedView{
+			Action: action, IDs: ids, Here: v.URL.RequestURI(), Back: "/failed/deliveries" + f.query(),
+		})
+	}
+	for _, id := range ids {
+		if err := v.request(id, action); err != nil {
+			return err
+		}
+	}
+	http.Redirect(v.w, v.Request, "/failed/deliveries"+f.query("done", action), http.StatusSeeOther)
+	return nil
+}

@@ -1,0 +1,174 @@
+package web_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rowcall/rowcall/api"
+	"github.com/rowcall/rowcall/store"
+)
+
+// What a row, a receiver or a low-right key can put into every place that pages
+// show. It must come out as text.
+const hostile = `"'><script>alert(1)</script><img src=x onerror=alert(1)>`
+
+func TestWhatIsStoredIsShownAsText(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	claim := w.source("shop")
+	sub := w.subscribe(map[string]any{"name": hostile, "description": hostile, "labels": map[string]any{"team": hostile}})
+	data, _ := json.Marshal(map[string]any{hostile: hostile})
+	first := w.write(claim, 2, string(data))
+	detail, _ := json.Marshal(map[string]any{"error": hostile, "body": hostile, "headers": map[string]string{"x": hostile}})
+	w.settle(sub.ID, []store.Delivery{
+		{Offset: first, State: store.Dead, Keys: []string{hostile}, Attempts: 1, Reason: "rejected", Status: 422, Error: hostile, FirstFailedAt: time.Now()},
+	}, []store.Attempt{{At: time.Now(), Offset: first, Attempt: 1, Status: 422, Outcome: 1, Reason: "rejected", Detail: detail}})
+	if err := w.store.SetSourceState(t.Context(), claim, store.SourceRefused, hostile, hostile); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.store.SetRelations(t.Context(), claim, []store.Relation{{Schema: hostile, Name: hostile, Identity: "nothing", Reason: hostile, Remedy: hostile}}); err != nil {
+		t.Fatal(err)
+	}
+	w.exec(`UPDATE rowcall.events SET type = $1, key = $1, subject = $1`, hostile)
+	w.exec(`UPDATE rowcall.subscriptions SET state = 'paused', state_reason = $1`, hostile)
+	w.exec(`UPDATE rowcall.api_keys SET name = $1`, hostile)
+	dead, err := w.api.Deliveries(t.Context(), deliveryQuery())
+	if err != nil || len(dead.Items) != 1 {
+		t.Fatalf("%+v, %v", dead, err)
+	}
+	event := dead.Items[0].Event.ID
+	harmful := regexp.MustCompile(`(?i)<script>|<img|onerror=alert\(1\)>`)
+	for _, path := range []string{
+		"/", "/subscriptions", "/subscriptions?q=" + url.QueryEscape(hostile), "/subscriptions/" + sub.ID, "/subscriptions/" + sub.ID + "/edit",
+		"/subscriptions/" + sub.ID + "/delete", "/failed", "/failed/deliveries", "/deliveries/" + dead.Items[0].ID,
+		"/deliveries/" + dead.Items[0].ID + "/retry", "/events", "/events?key=" + url.QueryEscape(hostile), "/events/" + event, "/sources", "/sources/shop",
+	} {
+		page := w.page(path)
+		if at := harmful.FindStringIndex(page); at != nil {
+			t.Errorf("%s holds %q", path, page[max(0, at[0]-80):at[1]])
+		}
+		if !strings.Contains(page, "alert(1)") {
+			t.Errorf("%s does not show the text", path)
+		}
+	}
+}
+
+func TestPagesHoldNoInlineStyleOrScript(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.subscribe(nil)
+	inline := regexp.MustCompile(`(?i)<style|<script[^>]*>[^<]|\sstyle=|\son[a-z]+=|javascript:`)
+	for _, path := range []string{"/", "/subscriptions", "/subscriptions/new", "/failed", "/failed/deliveries", "/events", "/sources"} {
+		if at := inline.FindString(w.page(path)); at != "" {
+			t.Errorf("%s holds %q", path, at)
+		}
+	}
+	page := w.page("/")
+	for _, asset := range regexp.MustCompile(`/assets/[^"]+`).FindAllString(page, -1) {
+		a := w.do(request{path: asset})
+		if a.status != http.StatusOK || !strings.Contains(a.header.Get("Cache-Control"), "immutable") || len(a.body) < 1000 {
+			t.Errorf("%s: %d %v", asset, a.status, a.header)
+		}
+	}
+}
+
+func TestAKeySeesTheActionsThatItMayDoAndNoOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := w.subscribe(nil).ID
+	for _, c := range []struct {
+		scope               api.Scope
+		pause, edit, create bool
+	}{{api.ScopeRead, false, false, false}, {api.ScopeDeliver, true, false, false}, {api.ScopeWrite, false, true, true}, {api.ScopeAdmin, true, true, true}} {
+		page := w.do(request{path: "/subscriptions/" + id, scope: c.scope}).body
+		list := w.do(request{path: "/subscriptions", scope: c.scope}).body
+		if strings.Contains(page, id+"/pause") != c.pause || strings.Contains(page, id+"/edit") != c.edit || strings.Contains(list, "/subscriptions/new") != c.create {
+			t.Errorf("%s sees other actions than it may do", c.scope)
+		}
+	}
+	a := w.do(request{method: "POST", path: "/subscriptions/" + id + "/pause", scope: api.ScopeRead, form: url.Values{"version": {"1"}}})
+	if a.status != http.StatusForbidden || !strings.Contains(a.body, "Your key may not do this.") {
+		t.Errorf("pausing with a key that may not: %d", a.status)
+	}
+}
+
+func TestFailuresAreGroupedAndLeadToSingleDeliveries(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	claim := w.source("shop")
+	sub := w.subscribe(nil)
+	first := w.write(claim, 5, `{"op":"insert"}`)
+	failed := func(i int, state store.DeliveryState, reason string, status int) store.Delivery {
+		return store.Delivery{
+			Offset: first + store.Offset(i), State: state, Keys: []string{"public.orders/id=1"}, Attempts: 1, Reason: reason, Status: status,
+			Error: "currency: must be ISO 4217", FirstFailedAt: time.Now(), DueAt: time.Now().Add(time.Hour),
+		}
+	}
+	w.settle(sub.ID, []store.Delivery{
+		failed(0, store.Retrying, "timeout", 0), failed(1, store.Blocked, "", 0), failed(2, store.Blocked, "", 0),
+		failed(3, store.Dead, "rejected", 422), failed(4, store.Dead, "rejected", 422),
+	}, nil)
+	page := w.page("/failed")
+	for _, want := range []string{"2 dead, 1 retrying, 2 blocked", "orders refused the event", "422 Unprocessable Entity", "orders did not answer in time", "currency: must be ISO 4217"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the groups lack %q", want)
+		}
+	}
+	link := regexp.MustCompile(`/failed/deliveries\?reason=rejected[^"]+`).FindString(page)
+	list := w.page(strings.ReplaceAll(link, "&amp;", "&"))
+	ids := regexp.MustCompile(`name="id" value="(dlv_[^"]+)"`).FindAllStringSubmatch(list, -1)
+	if len(ids) != 2 {
+		t.Fatalf("%s lists %v", link, ids)
+	}
+	blocked, err := w.api.Deliveries(t.Context(), deliveryQuery("blocked"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if page := w.page("/deliveries/" + blocked.Items[0].ID); !strings.Contains(page, "It waits behind 2 earlier events of its key") {
+		t.Error("it is not said what a blocked delivery waits behind")
+	}
+	// What was ticked is asked about before it is done.
+	form := url.Values{"action": {"retry"}, "id": {ids[0][1], ids[1][1]}}
+	asked := w.do(request{method: "POST", path: "/failed/deliveries?state=dead", scope: api.ScopeDeliver, form: form})
+	if asked.status != http.StatusOK || !strings.Contains(asked.body, "Retry 2 deliveries?") {
+		t.Errorf("asking: %d", asked.status)
+	}
+	var intents int
+	count := func() int {
+		if err := w.conn.QueryRow(t.Context(), `SELECT count(*) FROM rowcall.intents`).Scan(&intents); err != nil {
+			t.Fatal(err)
+		}
+		return intents
+	}
+	if n := count(); n != 0 {
+		t.Errorf("%d were asked for before anybody was sure", n)
+	}
+	form.Set("sure", "yes")
+	done := w.do(request{method: "POST", path: "/failed/deliveries?state=dead", scope: api.ScopeDeliver, form: form})
+	if done.status != http.StatusSeeOther || done.header.Get("Location") != "/failed/deliveries?done=retry&state=dead" {
+		t.Errorf("doing: %d to %s", done.status, done.header.Get("Location"))
+	}
+	if n := count(); n != 2 {
+		t.Errorf("%d were asked for", n)
+	}
+}
+
+func TestAnAddressThatMakesNoSenseIsAPageThatSaysSo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for path, status := range map[string]int{
+		"/subscriptions/sub_nobody": 404, "/subscriptions/%2e%2e%2fx": 404, "/deliveries/dlv_1_1": 404, "/events/nobody": 404, "/sources/nobody": 404,
+		"/failed?state=sleepy": 422, "/failed/deliveries?cursor=made-up": 422, "/events?cursor=x": 422, "/subscriptions?condition=odd": 422,
+		"/subscriptions/x/y/z": 404, "/assets/nothing.js": 404, "/failed?subscription=x": 422, "/failed?within=odd": 200,
+	} {
+		a := w.do(request{path: path, scope: api.ScopeAdmin})
+		if a.status != status || a.header.Get("Content-Security-Policy") != policy {
+			t.Errorf("%s: %d, want %d", path, a.status, status)
+		}
+	}
+}

@@ -1,0 +1,55 @@
+package web
+
+import (
+	"cmp"
+	"net/http"
+)
+
+func httpStatus(status int) string { return http.StatusText(status) }
+
+// state is a word with the mark and colour that go with it. Kinds: ok; warn, what
+// rowcall is handling; hold, events are safe and in order; bad, a person must
+// decide; idle.
+type state struct{ Kind, Word string }
+
+// conditions are those that a list can be filtered by, worst first.
+func conditions() []string {
+	return []string{"disabled", "parked", "probing", "recovering", "failing", "paused", "healthy"}
+}
+
+func conditionState(condition string) state {
+	kinds := map[string]string{
+		"healthy": "ok", "failing": "warn", "recovering": "warn", "probing": "hold", "parked": "hold", "paused": "idle", "disabled": "bad",
+	}
+	return state{cmp.Or(kinds[condition], "idle"), condition}
+}
+
+func deliveryState(of string) state {
+	kinds := map[string]string{"retrying": "warn", "blocked": "hold", "dead": "bad"}
+	return state{cmp.Or(kinds[of], "idle"), of}
+}
+
+func sourceState(of string) state {
+	kinds := map[string]string{"streaming": "ok", "starting": "idle", "waiting": "warn", "gap": "bad", "refused": "bad"}
+	return state{cmp.Or(kinds[of], "idle"), of}
+}
+
+func outcomeState(of string) state {
+	kinds := map[string]string{"delivered": "ok", "failed": "warn", "blocked": "bad"}
+	return state{cmp.Or(kinds[of], "idle"), of}
+}
+
+// reasonText says a reason as a sentence goes on: "orders-to-billing …".
+func reasonText(reason string) string {
+	texts := map[string]string{
+		"rejected": "refused the event", "unauthorized": "did not accept our credentials", "not_found": "has nothing at this address",
+		"throttled": "asked us to slow down", "unavailable": "said it is unavailable", "server_error": "failed inside",
+		"client_error": "did not take the request", "gone": "is gone for good", "redirect": "redirected, which is not followed",
+		"refused": "refused the connection", "reset": "cut the connection", "dns": "has a name that does not resolve",
+		"tls": "could not agree on TLS", "timeout": "did not answer in time", "too_large": "answered with too much",
+		"protocol": "did not speak HTTP", "blocked": "is at an address that may not be called", "local_resource": "was not tried: out of sockets here",
+		"unknown": "may have got it: rowcall ended before it knew", "filter_error": "has a filter that fails on the event",
+		"transform_error": "has a transform that fails on the event",
+	}
+	return cmp.Or(texts[reason], reason)
+}

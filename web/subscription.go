@@ -1,0 +1,190 @@
+package web
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/rowcall/rowcall/api/client"
+)
+
+type subscriptionView struct {
+	client.Subscription
+	Row      client.BoardRow
+	Groups   []groupRow
+	Attempts []attemptRow
+	Settings []settingGroup
+	Held     bool
+	May      map[string]bool
+}
+
+// readSubscription reads one with its endpoint's health.
+func readSubscription(v *visit) (subscriptionView, error) {
+	sub, err := v.api.Subscription(v.Context(), v.param("id"))
+	if err != nil {
+		return subscriptionView{}, err
+	}
+	view := subscriptionView{Subscription: sub, May: map[string]bool{"deliver": v.may("deliver"), "write": v.may("write")}}
+	found, err := v.api.Endpoints(v.Context(), client.BoardQuery{Subscription: sub.ID})
+	if err != nil {
+		return subscriptionView{}, err
+	}
+	if len(found.Items) > 0 {
+		view.Row = found.Items[0]
+	}
+	view.Held = view.Row.Condition == "parked" || view.Row.Condition == "probing" || sub.State != "active"
+	return view, nil
+}
+
+func showSubscription(v *visit) error {
+	view, err := readSubscription(v)
+	if err != nil {
+		return err
+	}
+	groups, err := v.api.DeliveryGroups(v.Context(), client.DeliveryQuery{Subscription: view.ID})
+	if err != nil {
+		return err
+	}
+	for _, g := range groups {
+		f := failedFilter{Subscription: g.Subscription, State: g.State, Reason: g.Reason}
+		view.Groups = append(view.Groups, groupRow{g, view.Name, "/failed/deliveries" + f.query()})
+	}
+	tries, err := v.api.Attempts(v.Context(), client.AttemptQuery{PageQuery: client.PageQuery{Limit: 20}, Subscription: view.ID})
+	if err != nil {
+		return err
+	}
+	view.Attempts = attemptRows(tries.Items)
+	view.Settings, err = settingsOf(view.Subscription)
+	if err != nil {
+		return err
+	}
+	return v.render("subscription", "subscriptions", subscriptionTitle(&view), view)
+}
+
+// subscriptionTitle says how it stands.
+func subscriptionTitle(view *subscriptionView) string {
+	switch view.Row.Condition {
+	case "healthy":
+		return view.Name + " is delivered to."
+	case "failing":
+		return "Some events of " + view.Name + " are being retried."
+	case "recovering":
+		return view.Name + " answers again and is catching up."
+	case "parked", "probing":
+		return view.Name + " " + reasonText(view.Row.Reason) + "."
+	case "paused":
+		return view.Name + " is paused."
+	case "disabled":
+		return view.Name + " was disabled."
+	default:
+		return view.Name
+	}
+}
+
+// action is what may be done to a subscription, with what it will do.
+type action struct {
+	Name, Title, Text, Button string
+	Danger                    bool
+	Scope                     string
+	done                      string // a notice
+	do                        func(v *visit, id string, version int64) error
+}
+
+// findAction returns the action of a name.
+func findAction(name string, view *subscriptionView) (action, bool) {
+	waiting := plural(view.Row.Waiting.Events, "event", "events")
+	switch name {
+	case "pause":
+		return action{
+			Name: name, Title: "Pause " + view.Name + "?", Button: "Pause", Scope: "deliver", done: "paused",
+			Text: "What is in flight finishes. From then on its events are held, in order, and nothing is lost until the hold limit.",
+			do: func(v *visit, id string, _ int64) error {
+				_, err := v.api.PauseSubscription(v.Context(), id)
+				return err
+			},
+		}, true
+	case "resume":
+		return action{
+			Name: name, Title: "Resume " + view.Name + "?", Button: "Resume", Scope: "deliver", done: "resumed",
+			Text: "At most " + waiting + " that are held go out first, in order per key, at a rate that grows with how well the endpoint takes them.",
+			do: func(v *visit, id string, _ int64) error {
+				_, err := v.api.ResumeSubscription(v.Context(), id)
+				return err
+			},
+		}, true
+	case "delete":
+		return action{
+			Name: name, Title: "Delete " + view.Name + "?", Button: "Delete " + view.Name, Danger: true, Scope: "write",
+			Text: "Its cursor, its dead letters and what it has not been sent (at most " + waiting + ", " + plural(view.Row.Dead, "dead letter", "dead letters") +
+				") go with it and cannot be brought back. Pause it to keep them.",
+			do: func(v *visit, id string, version int64) error {
+				return v.api.DeleteSubscription(v.Context(), id, version)
+			},
+		}, true
+	case "rotate":
+		return action{
+			Name: name, Title: "Make a new signing secret for " + view.Name + "?", Button: "Make a new secret", Scope: "write",
+			Text: "The new secret is shown once. Deliveries are signed with both for the time of the overlap, so the receiver can change over without refusing anything.",
+		}, true
+	}
+	return action{}, false
+}
+
+type confirmView struct {
+	subscriptionView
+	Action  action
+	Problem string
+}
+
+func confirmSubscription(v *visit) error {
+	view, err := readSubscription(v)
+	if err != nil {
+		return err
+	}
+	act, ok := findAction(v.param("action"), &view)
+	if !ok {
+		return notFound(v)
+	}
+	return v.render("confirm-subscription", "subscriptions", act.Title, confirmView{view, act, ""})
+}
+
+func actSubscription(v *visit) error {
+	form, err := v.form()
+	if err != nil {
+		return err
+	}
+	view, err := readSubscription(v)
+	if err != nil {
+		return err
+	}
+	act, ok := findAction(v.param("action"), &view)
+	if !ok {
+		return notFound(v)
+	}
+	version, err := strconv.ParseInt(form.Get("version"), 10, 64)
+	if err != nil || version < 1 {
+		return v.render("confirm-subscription", "subscriptions", act.Title, confirmView{view, act, ""})
+	}
+	if act.Name == "rotate" {
+		return rotateSecret(v, view, act, form.Get("overlap"), version)
+	}
+	if err := act.do(v, view.ID, version); err != nil {
+		return err
+	}
+	if act.Name == "delete" {
+		return v.redirect("/subscriptions", "deleted")
+	}
+	return v.redirect("/subscriptions/"+view.ID, act.done)
+}
+
+// rotateSecret answers with the secret itself: it is shown this once.
+func rotateSecret(v *visit, view subscriptionView, act action, overlap string, version int64) error {
+	sub, err := v.api.RotateSecret(v.Context(), view.ID, overlap, version)
+	if p := fieldProblem(err); p != "" {
+		return v.write(http.StatusUnprocessableEntity, "confirm-subscription",
+			frame{Title: act.Title, Section: "subscriptions", View: confirmView{view, act, p}})
+	}
+	if err != nil {
+		return err
+	}
+	return v.render("secret", "subscriptions", "The new secret of "+sub.Name, sub)
+}

@@ -1,0 +1,228 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/rowcall/rowcall/api/client"
+)
+
+// visit is one request of somebody who is signed in.
+type visit struct {
+	*http.Request
+	console *Console
+	w       http.ResponseWriter
+	api     *client.Client
+	user    client.Identity
+	now     time.Time
+}
+
+// frame is what every page shows around its own view.
+type frame struct {
+	Title   string
+	Section string // of the navigation
+	User    client.Identity
+	Ends    time.Time
+	Dead    int64
+	Held    int64
+	Version string
+	Notice  string
+	Now     time.Time
+	View    any
+}
+
+// open lets in who is signed in and answers errors.
+func (c *Console) open(serve func(*visit) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		token := c.session(r)
+		if token == "" {
+			c.askToSignIn(w, r)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), visitTimeout)
+		defer cancel()
+		v := &visit{Request: r.WithContext(ctx), console: c, w: w, api: c.client(r, token), now: time.Now()}
+		var err error
+		if v.user, err = v.api.Identity(ctx); err != nil {
+			if p, ok := errors.AsType[*client.Problem](err); ok && p.Type == client.RateLimited {
+				c.askToSignIn(w, r) // many stale sessions from one address
+				return
+			}
+		} else {
+			err = serve(v)
+		}
+		if err != nil {
+			v.fail(err)
+		}
+	}
+}
+
+// fail answers an error of the API by its kind.
+func (v *visit) fail(err error) {
+	p, ok := errors.AsType[*client.Problem](err)
+	if !ok {
+		v.console.log.Error().Str("path", v.URL.Path).Err(err).Msg("page failed")
+		v.problem(http.StatusInternalServerError, "This page could not be made.", "Deliveries are not affected. The log of rowcall says why.")
+		return
+	}
+	switch p.Type {
+	case client.Unauthorized:
+		v.console.askToSignIn(v.w, v.Request)
+	case client.NotFound:
+		v.problem(p.Status, "There is no such thing, or no longer.", "It may have been delivered, discarded or dropped by retention since the link was made.")
+	case client.Forbidden:
+		v.problem(p.Status, "Your key may not do this.", p.Detail+". Nothing was changed.")
+	case client.PreconditionFailed:
+		v.problem(p.Status, "Somebody else changed it meanwhile.", "Nothing was changed. Look at it again first.")
+	case client.Unavailable:
+		v.problem(p.Status, "The store does not answer.",
+			"Nothing is lost: what was captured is durable, the source keeps the rest, and deliveries go on when the store is back. Load the page again in a moment.")
+	default:
+		v.problem(p.Status, p.Title+".", p.Detail+fieldText(p.Errors))
+	}
+}
+
+func fieldText(fields []client.FieldError) string {
+	text := ""
+	for _, f := range fields {
+		text += " " + f.Location + ": " + f.Message + "."
+	}
+	return text
+}
+
+func notFound(v *visit) error {
+	v.problem(http.StatusNotFound, "There is no such page.", "The address may be mistyped.")
+	return nil
+}
+
+type problemView struct{ Title, Text string }
+
+func (v *visit) problem(status int, title, text string) {
+	v.write(status, "problem", frame{Title: title, View: problemView{title, text}})
+}
+
+// render answers with a page.
+func (v *visit) render(name, section, title string, view any) error {
+	return v.write(http.StatusOK, name, frame{Title: title, Section: section, View: view})
+}
+
+func (v *visit) write(status int, name string, f frame) error {
+	f.User, f.Ends, f.Version, f.Now = v.user, expiry(v.user), v.console.config.Version, v.now
+	f.Notice = notices()[v.URL.Query().Get("done")]
+	if f.Section != "" { // what failed must not fail twice
+		f.Dead, f.Held = v.console.counts.of(v)
+	}
+	return v.console.pages.write(v.w, v.console, status, name, f)
+}
+
+// may reports whether the visitor's key holds a scope; buttons that would be
+// refused are not shown.
+func (v *visit) may(scope string) bool {
+	return slices.Contains(v.user.Scopes, "admin") || slices.Contains(v.user.Scopes, scope)
+}
+
+func (v *visit) param(name string) string {
+	text := chi.URLParam(v.Request, name)
+	if plain, err := url.PathUnescape(text); err == nil && v.URL.RawPath != "" {
+		return plain
+	}
+	return text
+}
+
+// form reads the body of a POST.
+func (v *visit) form() (url.Values, error) {
+	if err := v.ParseForm(); err != nil {
+		return nil, &client.Problem{Type: client.TooLarge, Title: "The form could not be read", Status: http.StatusBadRequest, Detail: "it is too large or cut off"}
+	}
+	return v.PostForm, nil
+}
+
+// redirect answers a POST that did what it should; done is one of notices.
+func (v *visit) redirect(path, done string) error {
+	if done != "" {
+		path += "?done=" + done
+	}
+	http.Redirect(v.w, v.Request, path, http.StatusSeeOther)
+	return nil
+}
+
+// plainProblem answers whom nobody knows.
+func (c *Console) plainProblem(w http.ResponseWriter, r *http.Request, status int, title, text string) {
+	c.renderBare(w, r, status, "bare-problem", title, problemView{title, text})
+}
+
+func (c *Console) renderBare(w http.ResponseWriter, r *http.Request, status int, name, title string, view any) {
+	f := frame{Title: title, Version: c.config.Version, Now: time.Now(), View: view}
+	if err := c.pages.write(w, c, status, name, f); err != nil {
+		c.log.Error().Str("path", r.URL.Path).Err(err).Msg("page failed")
+	}
+}
+
+// write runs a template into memory, so that a page is whole or an error.
+func (p *pages) write(w http.ResponseWriter, c *Console, status int, name string, f frame) error {
+	var body bytes.Buffer
+	if err := p.of(name).Execute(&body, f); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	if _, err := w.Write(body.Bytes()); err != nil {
+		c.log.Debug().Err(err).Msg("page not sent")
+	}
+	return nil
+}
+
+// counts are the numbers in the navigation, kept for a moment per visitor so
+// that they cost a page nothing.
+type counts struct {
+	mu   sync.Mutex
+	kept map[string]keptCounts
+}
+
+type keptCounts struct {
+	dead, held int64
+	until      time.Time
+}
+
+const (
+	countsAge  = 5 * time.Second
+	maxCounted = 1000
+)
+
+// of returns how many deliveries are dead and how many events are held, 0 where
+// that is not known.
+func (c *counts) of(v *visit) (dead, held int64) {
+	if v.user.Key == "" {
+		return 0, 0
+	}
+	c.mu.Lock()
+	kept, ok := c.kept[v.user.Key]
+	c.mu.Unlock()
+	if ok && v.now.Before(kept.until) {
+		return kept.dead, kept.held
+	}
+	found, err := v.api.Endpoints(v.Context(), client.BoardQuery{PageQuery: client.PageQuery{Limit: 1}})
+	if err != nil {
+		return 0, 0
+	}
+	c.keep(v, found.Totals)
+	return found.Totals.Dead, found.Totals.Held
+}
+
+// keep remembers what a page has read anyway.
+func (c *counts) keep(v *visit, totals client.BoardTotals) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.kept == nil || len(c.kept) >= maxCounted {
+		c.kept = map[string]keptCounts{}
+	}
+	c.kept[v.user.Key] = keptCounts{totals.Dead, totals.Held, v.now.Add(countsAge)}
+}
