@@ -14,21 +14,24 @@ import (
 	"github.com/rowcall/rowcall/subscriptions"
 )
 
-// Conditions of a subscription, worst first: its state where a person or rowcall
-// holds it, else its endpoint's health, else whether events are being retried.
+// Conditions of a subscription, worst first: why nothing is sent, else its
+// endpoint's health, else whether events are being retried.
 const (
 	conditionDisabled   = "disabled"
+	conditionFaulty     = "faulty"
 	conditionParked     = "parked"
 	conditionProbing    = "probing"
 	conditionRecovering = "recovering"
 	conditionFailing    = "failing"
 	conditionPaused     = "paused"
+	conditionClosed     = "closed"
 	conditionHealthy    = "healthy"
 )
 
 func conditions() []string {
 	return []string{
-		conditionDisabled, conditionParked, conditionProbing, conditionRecovering, conditionFailing, conditionPaused, conditionHealthy,
+		conditionDisabled, conditionFaulty, conditionParked, conditionProbing, conditionRecovering, conditionFailing, conditionPaused,
+		conditionClosed, conditionHealthy,
 	}
 }
 
@@ -41,10 +44,12 @@ type boardRow struct {
 	Labels        map[string]string   `json:"labels"`
 	State         subscriptions.State `json:"state" enum:"active,paused,disabled"`
 	StateReason   string              `json:"state_reason"`
-	Condition     string              `json:"condition" enum:"disabled,parked,probing,recovering,failing,paused,healthy" doc:"State and health in one word. failing: some events are being retried, others go through."`
+	Condition     string              `json:"condition" enum:"disabled,faulty,parked,probing,recovering,failing,paused,closed,healthy" doc:"State and health in one word. faulty: its settings cannot be used, or the store refuses what would be saved; failing: some events are being retried, others go through; closed: outside its window."`
 	Since         *time.Time          `json:"since" doc:"When its health became what it is; null: not known."`
 	Reason        string              `json:"reason" doc:"Why it is parked or not yet healthy."`
 	NextProbeAt   *time.Time          `json:"next_probe_at" doc:"While parked."`
+	OpensAt       *time.Time          `json:"opens_at" doc:"When a window that is closed opens."`
+	FailureRate   *float64            `json:"failure_rate" minimum:"0" maximum:"1" doc:"As in the subscription's health."`
 	FailingSince  *time.Time          `json:"failing_since" doc:"First failure since the last success."`
 	LastSuccessAt *time.Time          `json:"last_success_at"`
 	Waiting       logCount            `json:"waiting" doc:"From the cursor on: an upper bound, for filters are not evaluated ahead."`
@@ -79,7 +84,7 @@ type (
 	boardInput struct {
 		PageInput
 		Subscription string `query:"subscription" doc:"This subscription (id)."`
-		Condition    string `query:"condition" enum:"disabled,parked,probing,recovering,failing,paused,healthy"`
+		Condition    string `query:"condition" enum:"disabled,faulty,parked,probing,recovering,failing,paused,closed,healthy"`
 		Label        string `query:"label" doc:"With this label: key=value, or key."`
 		Search       string `query:"q" doc:"With this text in name, URL, events or labels, whatever its case."`
 	}
@@ -141,29 +146,37 @@ func (a *API) boardRows(ctx context.Context) ([]boardRow, error) {
 	for _, b := range backlogs {
 		owed[b.Subscription] = b
 	}
+	now := time.Now()
 	rows := make([]boardRow, len(summaries))
 	for i, s := range summaries {
-		rows[i] = showBoardRow(s, owed[s.ID])
+		rows[i] = showBoardRow(s, owed[s.ID], now)
 	}
 	return rows, nil
 }
 
-func showBoardRow(s store.Summary, b store.Backlog) boardRow {
+func showBoardRow(s store.Summary, b store.Backlog, now time.Time) boardRow {
 	r := boardRow{
 		Subscription: s.ID, Name: s.Name, URL: s.URL, Events: s.Events, Labels: s.Labels, State: s.State, StateReason: s.StateReason,
 		Since: optionalTime(b.Health.Since), Reason: b.Health.Reason, NextProbeAt: optionalTime(b.Health.NextProbe),
 		FailingSince: optionalTime(b.Health.FailingSince), LastSuccessAt: optionalTime(b.Health.LastSuccess),
 		Waiting: logCount{b.Waiting.Events, b.Waiting.Bytes}, Retrying: b.Retrying, Blocked: b.Blocked, Dead: b.Dead,
-		Condition: cmp.Or(b.Health.State, conditionHealthy),
+		Condition: healthShown(b.Health, now),
+	}
+	if b.Health != (store.EndpointHealth{}) {
+		r.FailureRate = new(b.Health.FailureRate)
 	}
 	if b.OldestAt != 0 {
 		r.OldestAt = new(time.UnixMicro(b.OldestAt).UTC())
 	}
-	switch {
-	case s.State == subscriptions.Disabled:
-		r.Condition = conditionDisabled
-	case s.State == subscriptions.Paused:
-		r.Condition = conditionPaused
+	sub := subscriptions.Subscription{State: s.State, Spec: subscriptions.Spec{Window: s.Window}}
+	open, turns := windowShown(&sub, now)
+	switch hold := holdShown(&sub, b.Health, open); {
+	case s.State != subscriptions.Active:
+		r.Condition = string(s.State)
+	case hold == "endpoint" || hold == "store":
+		r.Condition = conditionFaulty
+	case hold == "window":
+		r.Condition, r.OpensAt = conditionClosed, optionalTime(turns)
 	case r.Condition == conditionHealthy && b.Retrying > 0:
 		r.Condition = conditionFailing
 	}
@@ -215,7 +228,7 @@ func totalsOf(rows []boardRow) boardTotals {
 		t.Dead += r.Dead
 		t.Held += r.Blocked
 		switch r.Condition {
-		case conditionDisabled, conditionParked, conditionProbing, conditionPaused:
+		case conditionDisabled, conditionFaulty, conditionParked, conditionProbing, conditionPaused, conditionClosed:
 			t.Held += r.Waiting.Events
 			t.HeldBytes += r.Waiting.Bytes
 		default:

@@ -44,9 +44,9 @@ func boardSummary(t client.BoardTotals) (text string, total int) {
 		total += n
 	}
 	text = plural(int64(total), "subscription", "subscriptions")
-	for _, condition := range []string{"disabled", "parked", "probing", "recovering", "failing", "paused"} {
+	for _, condition := range conditions()[:len(conditions())-1] {
 		if n := t.Conditions[condition]; n > 0 {
-			text += ", " + number(n) + " " + condition
+			text += ", " + number(n) + " " + conditionState(condition).Word
 		}
 	}
 	if total > 0 && t.Conditions["healthy"] == total {

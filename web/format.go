@@ -91,6 +91,19 @@ func words(d time.Duration) string {
 	}
 }
 
+// percent writes a share; nil is not known.
+func percent(share *float64) string {
+	if share == nil {
+		return unknown
+	}
+	switch v := *share * 100; {
+	case v == 0 || v >= 10:
+		return strconv.FormatFloat(v, 'f', 0, 64) + " %"
+	default:
+		return strconv.FormatFloat(max(v, 0.1), 'f', 1, 64) + " %"
+	}
+}
+
 // milliseconds writes how long an attempt took.
 func milliseconds(ms float64) string {
 	switch {

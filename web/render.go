@@ -24,7 +24,7 @@ type pages struct {
 func newPages(a *assets) (*pages, error) {
 	shared, err := template.New("").Funcs(template.FuncMap{
 		"asset": a.path,
-		"num":   number, "size": size, "words": words, "ms": milliseconds,
+		"num":   number, "size": size, "words": words, "ms": milliseconds, "percent": percent,
 		"when":      func(t any) moment { return at(t, time.Now()) },
 		"condition": conditionState, "delivery": deliveryState, "source": sourceState, "outcome": outcomeState,
 		"reason": reasonText, "status": statusText,

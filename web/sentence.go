@@ -26,14 +26,17 @@ func (s *standing) total() int {
 	return n
 }
 
-// stopped are the endpoints to which nothing flows: parked, probed or disabled.
-// What a person paused is as a person wants it.
+// stops are the conditions in which nothing flows. What is paused, or outside its
+// window, is as a person wants it.
+func stops() []string { return []string{"disabled", "faulty", "parked", "probing"} }
+
+// stopped are the endpoints to which nothing flows.
 func (s *standing) stopped() (n int, names []string) {
-	for _, condition := range []string{"disabled", "parked", "probing"} {
+	for _, condition := range stops() {
 		n += s.Endpoints.Conditions[condition]
 	}
 	for _, row := range s.Worst {
-		if slices.Contains([]string{"disabled", "parked", "probing"}, row.Condition) {
+		if slices.Contains(stops(), row.Condition) {
 			names = append(names, row.Name)
 		}
 	}
@@ -60,10 +63,10 @@ func (s *standing) answer() string {
 		return "Nothing is delivered yet: there is no subscription."
 	}
 	stopped, names := s.stopped()
-	running := total - stopped - s.Endpoints.Conditions["paused"]
+	running := total - stopped - s.Endpoints.Conditions["paused"] - s.Endpoints.Conditions["closed"]
 	switch {
 	case stopped == 0 && running == 0:
-		return "Everything is paused."
+		return "Everything is paused or outside its window."
 	case stopped == 0 && s.Endpoints.Dead > 0:
 		return fmt.Sprintf("Everything flows; %s undelivered.", plural(s.Endpoints.Dead, "event ended", "events ended"))
 	case stopped == 0:
@@ -154,6 +157,8 @@ func (s *standing) needs() []need {
 		switch r.Condition {
 		case "disabled":
 			list = append(list, need{conditionState("disabled"), r.Name, link, "was disabled; its events are held.", sentence(r.StateReason), link + "/resume", "Resume…"})
+		case "faulty":
+			list = append(list, need{conditionState("faulty"), r.Name, link, "cannot be sent to as it is set up; its events are held.", sentence(r.Reason), link + "/edit", "Edit"})
 		case "parked", "probing":
 			text := reasonText(r.Reason)
 			if r.Since != nil {
@@ -163,12 +168,14 @@ func (s *standing) needs() []need {
 			if r.NextProbeAt != nil {
 				more += " Next probe " + relative(*r.NextProbeAt, s.Now) + "."
 			}
-			list = append(list, need{conditionState(r.Condition), r.Name, link, text + ".", more, link, "Look"})
+			list = append(list, need{conditionState(r.Condition), r.Name, link, text + ".", more, link + "/probe", "Probe…"})
 		}
 		if r.Dead > 0 {
 			failed := "/failed?subscription=" + r.Subscription
-			list = append(list, need{deliveryState("dead"), r.Name, link, plural(r.Dead, "event ended", "events ended") + " undelivered.",
-				"Their payloads are kept; retry them once the cause is mended, or discard them.", failed, "Look"})
+			list = append(list, need{
+				deliveryState("dead"), r.Name, link, plural(r.Dead, "event ended", "events ended") + " undelivered.",
+				"Their payloads are kept; retry them once the cause is mended, or discard them.", failed, "Look",
+			})
 		}
 	}
 	rank := map[string]int{"bad": 0, "warn": 1, "hold": 2}

@@ -86,7 +86,7 @@ func (c *Console) signIn(w http.ResponseWriter, r *http.Request) {
 		_ = c.client(r, before).EndSession(r.Context()) // it may have ended by itself
 	}
 	c.setSession(w, r, made.Token)
-	http.Redirect(w, r, next, http.StatusSeeOther)
+	http.Redirect(w, r, next, http.StatusSeeOther) //nolint:gosec // localPath made it one of ours
 }
 
 func signInProblem(p *client.Problem) string {

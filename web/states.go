@@ -14,14 +14,18 @@ type state struct{ Kind, Word string }
 
 // conditions are those that a list can be filtered by, worst first.
 func conditions() []string {
-	return []string{"disabled", "parked", "probing", "recovering", "failing", "paused", "healthy"}
+	return []string{"disabled", "faulty", "parked", "probing", "recovering", "failing", "paused", "closed", "healthy"}
 }
 
 func conditionState(condition string) state {
 	kinds := map[string]string{
-		"healthy": "ok", "failing": "warn", "recovering": "warn", "probing": "hold", "parked": "hold", "paused": "idle", "disabled": "bad",
+		"healthy": "ok", "failing": "warn", "recovering": "warn", "probing": "hold", "parked": "hold", "disabled": "bad", "faulty": "bad",
 	}
-	return state{cmp.Or(kinds[condition], "idle"), condition}
+	word := condition
+	if condition == "closed" {
+		word = "window closed"
+	}
+	return state{cmp.Or(kinds[condition], "idle"), word}
 }
 
 func deliveryState(of string) state {

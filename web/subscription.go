@@ -71,6 +71,10 @@ func subscriptionTitle(view *subscriptionView) string {
 		return view.Name + " answers again and is catching up."
 	case "parked", "probing":
 		return view.Name + " " + reasonText(view.Row.Reason) + "."
+	case "faulty":
+		return view.Name + " cannot be sent to as it is set up."
+	case "closed":
+		return view.Name + " is outside its window."
 	case "paused":
 		return view.Name + " is paused."
 	case "disabled":
@@ -110,6 +114,12 @@ func findAction(name string, view *subscriptionView) (action, bool) {
 				_, err := v.api.ResumeSubscription(v.Context(), id)
 				return err
 			},
+		}, true
+	case "probe":
+		return action{
+			Name: name, Title: "Probe " + view.Name + " now?", Button: "Probe now", Scope: "deliver", done: "probed",
+			Text: "The oldest event that is held is sent once, now. Where it is accepted, the rest follows with growing concurrency; where it is not, the next probe comes as planned.",
+			do:   func(v *visit, id string, _ int64) error { return v.api.ProbeSubscription(v.Context(), id) },
 		}, true
 	case "delete":
 		return action{
@@ -167,7 +177,12 @@ func actSubscription(v *visit) error {
 	if act.Name == "rotate" {
 		return rotateSecret(v, view, act, form.Get("overlap"), version)
 	}
-	if err := act.do(v, view.ID, version); err != nil {
+	err = act.do(v, view.ID, version)
+	if p := fieldProblem(err); p != "" {
+		return v.write(http.StatusConflict, "confirm-subscription",
+			frame{Title: act.Title, Section: "subscriptions", View: confirmView{view, act, p}})
+	}
+	if err != nil {
 		return err
 	}
 	if act.Name == "delete" {

@@ -106,7 +106,9 @@ func notFound(v *visit) error {
 type problemView struct{ Title, Text string }
 
 func (v *visit) problem(status int, title, text string) {
-	v.write(status, "problem", frame{Title: title, View: problemView{title, text}})
+	if err := v.write(status, "problem", frame{Title: title, View: problemView{title, text}}); err != nil {
+		v.console.log.Error().Str("path", v.URL.Path).Err(err).Msg("page failed")
+	}
 }
 
 // render answers with a page.

@@ -14,10 +14,12 @@ type BoardRow struct {
 	Labels        map[string]string `json:"labels"`
 	State         string            `json:"state"`
 	StateReason   string            `json:"state_reason"`
-	Condition     string            `json:"condition"` // disabled, parked, probing, recovering, failing, paused, healthy
+	Condition     string            `json:"condition"` // disabled, faulty, parked, probing, recovering, failing, paused, closed, healthy
 	Since         *time.Time        `json:"since"`
 	Reason        string            `json:"reason"`
 	NextProbeAt   *time.Time        `json:"next_probe_at"`
+	OpensAt       *time.Time        `json:"opens_at"`
+	FailureRate   *float64          `json:"failure_rate"`
 	FailingSince  *time.Time        `json:"failing_since"`
 	LastSuccessAt *time.Time        `json:"last_success_at"`
 	Waiting       LogCount          `json:"waiting"` // an upper bound
