@@ -33,7 +33,7 @@ func TestABulkRequestIsCountedFirstAndThenAJob(t *testing.T) {
 		`"reason":"server_error"`:                               1,
 		`"type":"public.orders.inserted"`:                       3,
 		`"type":"public.orders.updated"`:                        0,
-		`"key":"public.orders/id=0"`:                            1,
+		`"key":"public.orders/id=0"`:                            2, // one of this key, and one that waits behind it
 		`"until":"2020-01-01T00:00:00Z"`:                        0,
 		`"since":"2020-01-01T00:00:00+01:00","state":"blocked"`: 1,
 		`"subscription":"sub_aaaaaaaaaaaaaaaaaaaaaaaaaa"`:       0,

@@ -131,7 +131,7 @@ SELECT (SELECT count(*) FROM scanned d JOIN rowcall.cursors c ON c.lane = d.lane
   count(*), coalesce(max("offset"), 0) FROM scanned`
 
 	scannedSQL = `
-  SELECT d.lane, d."offset", d.state, d.reason, d.event, d.updated_at FROM rowcall.deliveries d
+  SELECT d.lane, d."offset", d.state, d.reason, d.keys, d.event, d.updated_at FROM rowcall.deliveries d
   WHERE d.lane = $8 AND d."offset" > $9 ORDER BY d."offset" LIMIT $10`
 
 	nextLaneSQL = `
