@@ -63,15 +63,17 @@ type bounds struct {
 	events    int   // read and not ended
 	bytes     int64 // of their payloads
 	unsettled int   // outcomes that it owes the store
+	settle    int   // outcomes that do not wait for the settler's next turn
 }
 
 // boundsOf are the bounds with room for several full batches.
 func boundsOf(b subscriptions.Batch) bounds {
-	of := bounds{windowEvents, windowBytes, maxUnsettled}
+	of := bounds{windowEvents, windowBytes, maxUnsettled, settleAt}
 	if b.MaxEvents > 1 {
 		of.events = max(of.events, 8*b.MaxEvents)
 		of.bytes = max(of.bytes, 2*b.MaxBytes)
-		of.unsettled = max(of.unsettled, 4*b.MaxEvents)
+		of.unsettled = max(2*maxUnsettled, 4*b.MaxEvents)
+		of.settle = maxUnsettled // else every other POST would be a settlement
 	}
 	return of
 }

@@ -52,7 +52,7 @@ func (l *lane) mark() {
 		st.mu.Unlock()
 		poke(st.some)
 	}
-	if l.unsettled >= settleAt {
+	if l.unsettled >= l.bounds.settle {
 		poke(st.urgent)
 	}
 }

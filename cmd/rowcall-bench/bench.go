@@ -43,7 +43,7 @@ func bench(ctx context.Context, o options) (err error) {
 	phases := []struct {
 		name string
 		run  func(context.Context, *world, options, *report) error
-	}{{"drain", drainPhase}, {"live", livePhase}, {"latency", latencyPhase}, {"idle", idlePhase}, {"fanout", fanoutPhase}, {"bulkhead", bulkheadPhase}, {"big", bigPhase}}
+	}{{"drain", drainPhase}, {"batched", batchedPhase}, {"live", livePhase}, {"latency", latencyPhase}, {"idle", idlePhase}, {"fanout", fanoutPhase}, {"bulkhead", bulkheadPhase}, {"big", bigPhase}}
 	for _, p := range phases {
 		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), p.name) {
 			continue
@@ -210,28 +210,37 @@ func (w *world) pause(ctx context.Context, pause bool) error {
 			return err
 		}
 	}
-	var list struct {
-		Items []struct{ ID, Name string } `json:"items"`
-	}
-	if err := w.call(ctx, http.MethodGet, "/v1/subscriptions?limit=1000", nil, &list); err != nil {
-		return err
-	}
 	action := "resume"
 	if pause {
 		action = "pause"
 	}
-	for _, s := range list.Items {
-		if s.Name != "bench" {
-			continue
-		}
-		if err := w.call(ctx, http.MethodPost, "/v1/subscriptions/"+s.ID+"/"+action, nil, nil); err != nil {
-			return err
-		}
+	id, err := w.subscription(ctx, "bench")
+	if err != nil {
+		return err
+	}
+	if err := w.call(ctx, http.MethodPost, "/v1/subscriptions/"+id+"/"+action, nil, nil); err != nil {
+		return err
 	}
 	if !running {
 		return w.stopRowcall()
 	}
 	return nil
+}
+
+// subscription is the id of the subscription with a name.
+func (w *world) subscription(ctx context.Context, name string) (string, error) {
+	var list struct {
+		Items []struct{ ID, Name string } `json:"items"`
+	}
+	if err := w.call(ctx, http.MethodGet, "/v1/subscriptions?limit=1000", nil, &list); err != nil {
+		return "", err
+	}
+	for _, s := range list.Items {
+		if s.Name == name {
+			return s.ID, nil
+		}
+	}
+	return "", fmt.Errorf("there is no subscription %s", name)
 }
 
 // recvlogical runs pg_recvlogical over the WAL since it last ran, and says how

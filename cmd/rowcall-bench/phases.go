@@ -45,6 +45,46 @@ func livePhase(ctx context.Context, w *world, o options, r *report) error {
 	return w.stopRowcall()
 }
 
+// batchSize is how many events a POST of the phase with batches has.
+const batchSize = 100
+
+// batchedPhase drains backlogs with many events a POST, each beside pg_recvlogical
+// on the same WAL.
+func batchedPhase(ctx context.Context, w *world, o options, r *report) error {
+	if err := w.batch(ctx, batchSize); err != nil {
+		return err
+	}
+	for range o.rounds {
+		var m round
+		var err error
+		if m.recvRate, err = w.backlog(ctx, o.events); err != nil {
+			return err
+		}
+		if err := w.deliver(ctx, o.events, &m); err != nil {
+			return err
+		}
+		r.batched = append(r.batched, m)
+		r.showBatched(m)
+	}
+	return w.batch(ctx, 1)
+}
+
+// batch has the subscription put so many events into a POST.
+func (w *world) batch(ctx context.Context, events int) error {
+	if err := w.startRowcall(ctx); err != nil {
+		return err
+	}
+	id, err := w.subscription(ctx, "bench")
+	if err != nil {
+		return err
+	}
+	patch := map[string]any{"batch": map[string]any{"max_events": events}}
+	if err := w.call(ctx, http.MethodPatch, "/v1/subscriptions/"+id, patch, nil); err != nil {
+		return err
+	}
+	return w.stopRowcall()
+}
+
 // await waits until a lane of the receiver has n different events, and returns
 // what it saw.
 func (w *world) await(ctx context.Context, lane string, n int) (tally, error) {

@@ -129,8 +129,25 @@ func receive(ctx context.Context) error {
 	return nil
 }
 
-// take books one event, read off the body by its member names.
+// take books the event of a body, or the events of an array.
 func (l *lane) take(seed maphash.Seed, body []byte, at time.Time) {
+	start := []byte(`{"specversion"`)
+	if len(body) == 0 || body[0] != '[' {
+		l.takeEvent(seed, body, at)
+		return
+	}
+	for body = body[1:]; len(body) > 0; {
+		next := bytes.Index(body[1:], start) + 1
+		if next == 0 {
+			next = len(body)
+		}
+		l.takeEvent(seed, body[:next], at)
+		body = body[next:]
+	}
+}
+
+// takeEvent books one event, read off its text by the names of its members.
+func (l *lane) takeEvent(seed maphash.Seed, body []byte, at time.Time) {
 	id, key, sequence, sent := member(body, `"id":"`), member(body, `"partitionkey":"`), member(body, `"sequence":"`), member(body, `"time":"`)
 	number, _ := strconv.ParseUint(string(sequence), 10, 64)
 	committed, err := time.Parse(time.RFC3339Nano, string(sent))

@@ -12,6 +12,7 @@ import (
 type report struct {
 	out       io.Writer
 	drains    []round
+	batched   []round
 	live      liveResult
 	latencies []latencies
 	idleRatio float64
@@ -44,6 +45,11 @@ func (r *report) title(o options) {
 func (r *report) showRound(m round) {
 	fmt.Fprintf(r.out, "  %-6d %8.0f/s %8.0f/s %8.0f/s %8.0f/s %7.2f %8.1f µs %8.1f µs %7.0f B %4.0fMB\n", len(r.drains), m.bareRate, m.recvRate, m.logRate,
 		m.rate, m.rate/m.bareRate, m.gatewayCPU, m.pgCPU, m.walBytes, m.rss)
+}
+
+func (r *report) showBatched(m round) {
+	r.line(fmt.Sprintf("drain with %d events a POST", batchSize), "%8.0f events/s  (%.2f of pg_recvlogical, %.0f/s), gateway %.1f µs, Postgres %.1f µs an event",
+		m.rate, m.rate/m.recvRate, m.recvRate, m.gatewayCPU, m.pgCPU)
 }
 
 func (r *report) showLive() {
@@ -96,6 +102,13 @@ func (r *report) bars() {
 		bar("WAL written an event ÷ payload bytes", r.of(func(m round) float64 { return m.walRatio }), 1.6, false)
 		bar("RSS at saturation, MiB", r.of(func(m round) float64 { return m.rss }), 150, false)
 	}
+	if len(r.batched) > 0 {
+		var ratios []float64
+		for _, m := range r.batched {
+			ratios = append(ratios, m.rate/m.recvRate)
+		}
+		bar(fmt.Sprintf("backlog, %d events a POST ÷ pg_recvlogical", batchSize), median(ratios), .4, true)
+	}
 	for _, l := range r.latencies[:min(2, len(r.latencies))] {
 		bar("commit → receipt at "+l.name+", p50 ms", l.P50, 3, false)
 		bar("commit → receipt at "+l.name+", p99 ms", l.P99, 12, false)
@@ -118,7 +131,7 @@ func (r *report) bars() {
 		bar(fmt.Sprintf("RSS with a backlog of %d, MiB", r.big), r.bigRSS, 256, false)
 	}
 	lost, dup, order := r.lost, 0, 0
-	for _, m := range r.drains {
+	for _, m := range slices.Concat(r.drains, r.batched) {
 		lost, dup, order = lost+m.lost, dup+m.dup, order+m.order
 	}
 	for _, l := range r.latencies {
