@@ -130,6 +130,7 @@ func (s *session) open(ctx context.Context, c store.Lane) (*lane, error) {
 		return nil, err
 	}
 	l.restore(deliveries)
+	l.restoreOverflows(c.Overflows)
 	l.begin()
 	return l, nil
 }

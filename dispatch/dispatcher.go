@@ -23,6 +23,14 @@ type Config struct {
 	Drain       time.Duration         // how long attempts in flight may take to end when Run ends; default 20s
 	Registerer  prometheus.Registerer // nil: no metrics
 	Logger      zerolog.Logger
+
+	limits limits // of the tests alone
+}
+
+// limits are sizes that tests make small.
+type limits struct {
+	blocked int32 // maxBlocked
+	walk    int   // walkEvents
 }
 
 func (c *Config) validate() error {

@@ -240,7 +240,7 @@ func (l *lane) reorder() {
 	})
 	l.order = newOrder()
 	for _, e := range entries {
-		e.waits, e.loose, e.next = 0, 0, nil
+		e.waits, e.loose, e.depth, e.next = 0, 0, 0, nil
 		l.order.add(e)
 	}
 	for _, e := range entries {

@@ -47,17 +47,24 @@ type lane struct {
 	probe  subscriptions.Probe
 	bounds bounds
 
-	mu       sync.Mutex
-	order    order
-	window   deque                   // entries not held by a row, by offset: the cursor is the first
-	rows     map[store.Offset]*entry // entries held by a row
-	bytes    int64                   // what the payloads in window weigh
-	filled   bool                    // no more is taken until half of it is free
-	scarce   bool                    // there was no room for a payload
-	slab     slab                    // payloads are copied into
-	ready    deque                   // entries whose turn it is
-	again    deque                   // the same, of rows
-	turn     bool                    // whose turn it is of the two
+	mu     sync.Mutex
+	order  order
+	window deque                   // entries not held by a row, by offset: the cursor is the first
+	rows   map[store.Offset]*entry // entries held by a row
+	bytes  int64                   // what the payloads in window weigh
+	filled bool                    // no more is taken until half of it is free
+	scarce bool                    // there was no room for a payload
+	slab   slab                    // payloads are copied into
+
+	overflows map[string]*overflow // keys of which no more rows are written
+	walking   bool                 // the side reader runs
+	walkAfter store.Offset         // not before the lane has come by again what it had before a crash
+	barred    string               // a table whose barrier is not taken while keys of it overflow
+	draining  bool                 // keys of an ordering that is no more overflow: nothing else is read
+
+	ready    deque // entries whose turn it is
+	again    deque // the same, of rows
+	turn     bool  // whose turn it is of the two
 	sleepers timers
 	timer    *time.Timer // fires when the first sleeper is due; nil: none set
 	alarm    time.Time   // when timer fires
@@ -106,6 +113,7 @@ type lane struct {
 	unsettled      int
 	dirty          []*entry
 	gone           []store.Offset
+	relieved       []string                // keys that overflow no more
 	dying          map[store.Offset]*entry // dead letters that may not be in the store yet
 	applied, moot  []int64                 // intents
 	history        []store.Attempt
@@ -121,7 +129,7 @@ type lane struct {
 func newLane(s *session, l store.Lane, target *Target, hold Hold) *lane {
 	ln := &lane{
 		s: s, id: l.ID, epoch: l.Epoch, sub: l.Subscription, target: target,
-		order: newOrder(), rows: make(map[store.Offset]*entry), dying: make(map[store.Offset]*entry),
+		order: newOrder(), rows: make(map[store.Offset]*entry), overflows: make(map[string]*overflow), dying: make(map[store.Offset]*entry),
 		limit: firstLimit, pos: l.Cursor, skip: l.Ahead, room: make(chan struct{}, 1),
 		heldMS: l.HeldMS, savedHeldMS: l.HeldMS,
 		savedCursor: l.Cursor, savedAhead: l.Ahead, savedFollowing: l.Following,
@@ -180,7 +188,7 @@ func (l *lane) full() bool {
 	}
 	l.filled = l.filled || l.window.len() >= l.bounds.events || l.bytes >= l.bounds.bytes ||
 		l.scarce && l.window.len() >= scarceEvents || len(l.rows) >= maxRows || len(l.gone) >= maxRows
-	return l.stopped || l.filled
+	return l.stopped || l.filled || l.draining
 }
 
 // easy reports whether there is room again for enough to be worth a page.
@@ -189,7 +197,7 @@ func (l *lane) easy() bool {
 	if l.scarce {
 		room = scarceEvents / 2
 	}
-	return l.window.len() <= room && l.bytes <= l.bounds.bytes/2 && len(l.rows) < maxRows && len(l.gone) < maxRows
+	return l.window.len() <= room && l.bytes <= l.bounds.bytes/2 && len(l.rows) < maxRows && len(l.gone) < maxRows && l.barred == ""
 }
 
 // take adds the first of events. What an earlier life settled, or left a row for,
@@ -214,12 +222,21 @@ func (l *lane) take(events []*store.Event) {
 			e.barrier = strings.Clone(ev.Table())
 		}
 	}
+	if len(l.overflows) > 0 && l.holdBack(e) {
+		e.state = ended
+		l.window.push(e)
+		l.trim()
+		return
+	}
 	l.window.push(e)
 	l.keep(e, events)
 	l.order.add(e)
 	if e.mustRow() {
 		l.unload(e)
 		l.toRow(e) // behind an event that failed: it waits as a row, without payload
+		if e.depth >= l.s.limits.blocked && e.barrier == "" {
+			l.spill(e)
+		}
 		return
 	}
 	if e.waits == 0 {
@@ -349,6 +366,9 @@ func (l *lane) pass(e *entry) {
 			l.toRow(n)
 		}
 	}
+	if len(l.overflows) > 0 {
+		l.relieve(e)
+	}
 }
 
 // toRow has e, and what waits for it alone, held by rows: the cursor may pass them.
@@ -397,6 +417,13 @@ func (l *lane) all() iter.Seq[*entry] {
 		for _, e := range l.rows {
 			if !yield(e) {
 				return
+			}
+		}
+		for _, o := range l.overflows {
+			for _, e := range o.pending {
+				if e.walked && e.key == o.key && !e.row && e.state != ended && !yield(e) {
+					return
+				}
 			}
 		}
 	}

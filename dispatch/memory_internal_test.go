@@ -32,6 +32,7 @@ type memory struct {
 	leaseEpoch int64
 	owner      int64 // lease epoch of the lane's owner
 	deliveries map[store.Offset]store.Delivery
+	overflows  map[string]store.Offset
 	intents    []store.Intent
 	wishes     int64 // so many intents were left
 	moot       int   // so many of them found nothing left to do
@@ -52,7 +53,7 @@ type memory struct {
 func newMemory(sub subscriptions.Subscription) *memory {
 	return &memory{
 		sub: sub, cursor: 1, leaseEpoch: 1, grown: make(chan struct{}),
-		deliveries: make(map[store.Offset]store.Delivery), changes: make(chan store.Topic, 16),
+		deliveries: make(map[store.Offset]store.Delivery), overflows: make(map[string]store.Offset), changes: make(chan store.Topic, 16),
 	}
 }
 
@@ -149,6 +150,13 @@ func (m *memory) Settle(_ context.Context, set store.Settlement) ([]store.LaneID
 		if l.Health != nil {
 			m.health = *l.Health
 		}
+		for _, o := range l.Overflows {
+			if o.From == 0 {
+				delete(m.overflows, o.Key)
+			} else {
+				m.overflows[o.Key] = o.From
+			}
+		}
 		for _, at := range l.Delete {
 			delete(m.deliveries, at)
 		}
@@ -192,7 +200,11 @@ func (m *memory) ClaimLanes(_ context.Context, have map[store.LaneID]int64) ([]s
 			m.cursor, m.following = max(m.cursor, m.floor), false
 		}
 	}
-	return []store.Lane{{ID: 1, Epoch: m.epoch, Cursor: m.cursor, Ahead: slices.Clone(m.ahead), Health: m.health, HeldMS: m.heldMS, Subscription: m.sub}}, []store.LaneID{1}, nil
+	lane := store.Lane{ID: 1, Epoch: m.epoch, Cursor: m.cursor, Ahead: slices.Clone(m.ahead), Health: m.health, HeldMS: m.heldMS, Subscription: m.sub}
+	for key, from := range m.overflows {
+		lane.Overflows = append(lane.Overflows, store.Overflow{Key: key, From: from})
+	}
+	return []store.Lane{lane}, []store.LaneID{1}, nil
 }
 
 func (m *memory) LaneDeliveries(_ context.Context, _ store.LaneID, withDead bool) ([]store.Delivery, error) {

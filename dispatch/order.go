@@ -39,6 +39,8 @@ type entry struct {
 	lifted    int64 // that its attempt weighs
 	wire      int32 // bytes of its place in the body of a batch; 0: not known
 	queued    bool  // in ready or again
+	depth     int32 // how many of its key it waited behind, since the first of them
+	walked    bool  // of an overflowed key, which holds it: it needs no row of its own
 	row       bool  // held by a deliveries row: the cursor need not wait for it
 	dirty     bool  // its row is to be written
 	saved     bool  // a row of it is in the store
@@ -113,6 +115,9 @@ func (o *order) add(e *entry) {
 func (e *entry) follow(before *entry) {
 	before.next = append(before.next, e)
 	e.waits++
+	if before.barrier == "" {
+		e.depth = max(e.depth, before.depth+1)
+	}
 	if !before.row {
 		e.loose++
 	}
@@ -122,7 +127,7 @@ func (e *entry) follow(before *entry) {
 // for nothing else. While it waits for an event without a row it may not: the
 // next life takes rows in before it reads the log, and would have e go before
 // that event.
-func (e *entry) mustRow() bool { return !e.row && e.waits > 0 && e.loose == 0 }
+func (e *entry) mustRow() bool { return !e.row && !e.walked && e.waits > 0 && e.loose == 0 }
 
 // related reports whether two entries order each other.
 func related(a, b *entry) bool {

@@ -86,7 +86,7 @@ func (l *lane) feed(events []*store.Event) (left bool) {
 func (l *lane) takeAll(events []*store.Event) int {
 	taken := 0
 	for i, ev := range events {
-		if l.full() {
+		if l.full() || len(l.overflows) > 0 && l.bars(ev) {
 			break
 		}
 		taken++

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,6 +52,7 @@ type session struct {
 	flying  commons       // of attempts in flight
 	fetches chan struct{} // payloads being looked up
 	pages   chan struct{} // of lanes that are behind
+	limits  limits
 
 	flights   sync.WaitGroup // attempts
 	flightCtx context.Context
@@ -94,6 +96,7 @@ func newSession(d *Dispatcher, lease store.Lease) *session {
 		stalls:  stalls{some: make(chan struct{}, 1), lanes: make(map[*lane]struct{})},
 		table:   table{set: subscriptions.NewSet(nil)},
 	}
+	s.limits = limits{blocked: cmp.Or(d.config.limits.blocked, maxBlocked), walk: cmp.Or(d.config.limits.walk, walkEvents)}
 	s.settler = newSettler(s)
 	s.history = newHistory(d.store.SaveAttempts, func(n int) { d.metrics.lost.Add(float64(n)) }, s.log)
 	s.kept.init(keptBytes)

@@ -210,6 +210,7 @@ type collected struct {
 	applied   int
 	moot      int
 	unsettled int
+	relieved  []string
 }
 
 // collect says what of the lane is to be settled. Cursor and rows are taken at
@@ -255,7 +256,10 @@ func (l *lane) collect(floor store.Offset) *collected {
 	}
 	c.Delete = slices.Clone(l.gone)
 	c.Intents, c.Moot = slices.Clone(l.applied), slices.Clone(l.moot)
-	c.changed = l.inDoubt || c.Following != l.savedFollowing || c.Health != nil || c.HeldMS != l.savedHeldMS || len(c.Upsert)+len(c.Delete)+len(c.Intents)+len(c.Moot) > 0 ||
+	if len(l.overflows)+len(l.relieved) > 0 {
+		l.collectOverflows(c)
+	}
+	c.changed = l.inDoubt || len(c.Overflows) > 0 || c.Following != l.savedFollowing || c.Health != nil || c.HeldMS != l.savedHeldMS || len(c.Upsert)+len(c.Delete)+len(c.Intents)+len(c.Moot) > 0 ||
 		!c.Following && (c.Cursor != l.savedCursor || !slices.Equal(c.Ahead, l.savedAhead))
 	return c
 }
@@ -282,7 +286,7 @@ func (l *lane) settled(c *collected) {
 	}
 	l.unsettled -= c.unsettled
 	switch {
-	case len(l.dirty)+len(l.gone)+len(l.applied)+len(l.moot) > 0:
+	case len(l.relieved)+len(l.dirty)+len(l.gone)+len(l.applied)+len(l.moot) > 0:
 		l.mark()
 	case l.window.len() > 1 && !l.stopped && (l.inFlight > 0 || l.batches.on() && l.full()):
 		l.s.stall(l) // looked at again, for stragglers
@@ -292,6 +296,9 @@ func (l *lane) settled(c *collected) {
 	}
 	l.pump()
 	l.trim()
+	if len(l.overflows) > 0 {
+		l.startWalk()
+	}
 }
 
 // unsettle puts back what a failed settlement did not write, or may have written.
@@ -300,6 +307,7 @@ func (l *lane) unsettle(c *collected) {
 	defer l.mu.Unlock()
 	l.healthDirty = l.healthDirty || c.Health != nil
 	l.inDoubt = true
+	l.unsettleOverflows(c)
 	for _, e := range c.dirty {
 		if !e.dirty && e.state != ended {
 			e.dirty = true

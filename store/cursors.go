@@ -19,6 +19,7 @@ type Lane struct {
 	Following    bool
 	HeldMS       int64
 	Health       EndpointHealth
+	Overflows    []Overflow
 	Subscription subscriptions.Subscription
 }
 
@@ -173,7 +174,8 @@ func (s *Store) takeLanes(ctx context.Context, lease Lease) (claimed []int32, er
 }
 
 const lanesSQL = `
-SELECT ` + subscriptionColumns + `, c.lane, c.epoch, ` + effectiveCursor + `, c.ahead, c.following, c.held_ms, coalesce(c.health, '{}')
+SELECT ` + subscriptionColumns + `, c.lane, c.epoch, ` + effectiveCursor + `, c.ahead, c.following, c.held_ms, coalesce(c.health, '{}'),
+  ` + laneOverflows + `
 FROM rowcall.cursors c
 JOIN rowcall.subscriptions s ON s.id = c.subscription
 LEFT JOIN rowcall.leases l ON l.instance = c.owner
@@ -187,10 +189,14 @@ func (s *Store) readLanes(ctx context.Context, lease Lease, ids []int32) ([]Lane
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Lane, error) {
 		var l Lane
-		var ahead []int64
+		var ahead, froms []int64
+		var keys []string
 		var err error
-		l.Subscription, err = s.scanSubscription(row, &l.ID, &l.Epoch, &l.Cursor, &ahead, &l.Following, &l.HeldMS, &l.Health)
+		l.Subscription, err = s.scanSubscription(row, &l.ID, &l.Epoch, &l.Cursor, &ahead, &l.Following, &l.HeldMS, &l.Health, &keys, &froms)
 		l.Ahead = pairs(ahead)
+		for i, key := range keys {
+			l.Overflows = append(l.Overflows, Overflow{Key: key, From: Offset(froms[i])})
+		}
 		return l, err
 	})
 }

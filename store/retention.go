@@ -134,10 +134,12 @@ WHERE p.detaching OR p.past <= h.next
   AND p.past <= ALL (` + effectiveCursorsSQL + `)`
 
 // effectiveCursorsSQL is below what every lane has settled. The floor of a
-// lane's owner counts for lanes that follow.
+// lane's owner counts for lanes that follow. What overflowed keys are owed is in the
+// log alone.
 const effectiveCursorsSQL = `
 SELECT CASE WHEN c.following THEN greatest(c."offset", coalesce(l.floor, 0)) ELSE c."offset" END
-FROM rowcall.cursors c LEFT JOIN rowcall.leases l ON l.instance = c.owner`
+FROM rowcall.cursors c LEFT JOIN rowcall.leases l ON l.instance = c.owner
+UNION ALL SELECT "from" FROM rowcall.overflows`
 
 // retainEvents drops partitions of the log, oldest first.
 func (s *Store) retainEvents(ctx context.Context) error {

@@ -39,6 +39,7 @@ type LaneSettlement struct {
 	Delete    []Offset        // deliveries that ended
 	Intents   []int64         // intents that were applied
 	Moot      []int64         // intents for which nothing was left to do
+	Overflows []Overflow      // new, moved on, or ended
 }
 
 // Settle records a settlement in one transaction. Lanes whose epoch has moved
@@ -211,6 +212,12 @@ func (s *Store) settle(ctx context.Context, lease Lease, set Settlement) (fenced
 		batch.Queue(saveDeliveriesSQL, lease.Instance, lease.Epoch, d.lanes, d.epochs, d.offsets, d.states, d.keys, d.barriers,
 			d.attempts, d.dues, d.firstFailed, d.helds, d.reasons, d.statuses, d.errors, d.charges)
 	}
+	if d := &rows.relieved; len(d.lanes) > 0 {
+		batch.Queue(dropOverflowsSQL, lease.Instance, lease.Epoch, d.lanes, d.epochs, d.keys)
+	}
+	if d := &rows.overflowed; len(d.lanes) > 0 {
+		batch.Queue(saveOverflowsSQL, lease.Instance, lease.Epoch, d.lanes, d.epochs, d.keys, d.froms)
+	}
 	if d := &rows.applied; len(d.lanes) > 0 {
 		batch.Queue(deleteIntentsSQL, lease.Instance, lease.Epoch, d.lanes, d.epochs, d.values, rows.moot)
 	}
@@ -278,6 +285,8 @@ type settledRows struct {
 	ended, applied pairRows
 	moot           []bool // of applied
 	saved          deliveryRows
+
+	overflowed, relieved overflowRows
 }
 
 // pairRows name something of lanes: offsets, intents.
@@ -344,6 +353,13 @@ func rowsOf(lanes []LaneSettlement) settledRows {
 		}
 		for j := range l.Upsert {
 			r.saved.add(l, &l.Upsert[j])
+		}
+		for j := range l.Overflows {
+			if o := &l.Overflows[j]; o.From == 0 {
+				r.relieved.add(l, o)
+			} else {
+				r.overflowed.add(l, o)
+			}
 		}
 		for _, id := range l.Intents {
 			r.applied.add(l, id)

@@ -1,0 +1,310 @@
+package dispatch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/subscriptions"
+)
+
+// judge is an endpoint that knows the log, and finds fault with every event that is
+// sent before one that it has to follow was acknowledged: the plainest reference of
+// the order there is, which looks at all pairs.
+type judge struct {
+	mu     sync.Mutex
+	m      *memory
+	answer func(at store.Offset, try int) (status int, wait time.Duration)
+	acked  map[store.Offset]bool
+	tries  map[store.Offset]int
+	twice  int // events acknowledged again
+	faults []string
+}
+
+func newJudge(m *memory, answer func(at store.Offset, try int) (int, time.Duration)) *judge {
+	return &judge{m: m, answer: answer, acked: map[store.Offset]bool{}, tries: map[store.Offset]int{}}
+}
+
+func (j *judge) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	var event struct{ Sequence string }
+	if err := json.Unmarshal(body, &event); err != nil {
+		return nil, err
+	}
+	n, err := strconv.Atoi(event.Sequence)
+	if err != nil {
+		return nil, err
+	}
+	at := store.Offset(n)
+	j.m.mu.Lock()
+	events := j.m.events
+	j.m.mu.Unlock()
+	j.mu.Lock()
+	j.tries[at]++
+	if !j.acked[at] {
+		for before := at - 1; before >= 1; before-- {
+			if !j.acked[before] && follows(&events[at-1], &events[before-1]) {
+				j.faults = append(j.faults, fmt.Sprintf("%d (%s, %s) was sent before %d (%s, %s)", at, events[at-1].Key, events[at-1].OldKey,
+					before, events[before-1].Key, events[before-1].OldKey))
+				break
+			}
+		}
+	}
+	status, wait := j.answer(at, j.tries[at])
+	j.mu.Unlock()
+	select {
+	case <-time.After(wait):
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if status == 0 {
+		return nil, errors.New("connection reset by peer")
+	}
+	if status/100 == 2 {
+		if j.acked[at] {
+			j.twice++
+		}
+		j.acked[at] = true
+	}
+	return &http.Response{StatusCode: status, Header: http.Header{}, Body: http.NoBody, Request: r, ProtoMajor: 1, ProtoMinor: 1}, nil
+}
+
+// follows reports whether e may go only after before.
+func follows(e, before *store.Event) bool {
+	for _, a := range []string{e.Key, e.OldKey} {
+		for _, b := range []string{before.Key, before.OldKey} {
+			if a == "" || b == "" {
+				continue
+			}
+			if a == b || (e.Kind == store.KindTruncate || before.Kind == store.KindTruncate) && tableOf(a) == tableOf(b) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (j *judge) count() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.acked)
+}
+
+// liveWith is life with small limits.
+func liveWith(t *testing.T, m *memory, rt http.RoundTripper, l limits) (end, kill func()) {
+	t.Helper()
+	d, err := newDispatcher(m, Config{Transport: rt, Version: "sim", Drain: time.Minute, Logger: zerolog.Nop(), limits: l})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	end = func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	}
+	kill = func() {
+		m.mu.Lock()
+		m.cut = true
+		m.mu.Unlock()
+		cancel()
+		<-done
+		m.restart()
+	}
+	return end, kill
+}
+
+// randomEvent is a row of few keys, now and then a key change, and seldom a truncate.
+func randomEvent(n int, random *rand.Rand) store.Event {
+	e := rowEvent(n, random.IntN(4))
+	table := func() string { return "public.t" + strconv.Itoa(random.IntN(2)) }
+	e.Key = table() + "/id=" + strconv.Itoa(random.IntN(4))
+	switch random.IntN(40) {
+	case 0:
+		e.Kind, e.Key, e.Type = store.KindTruncate, table(), "public.t.truncated"
+	case 1, 2, 3, 4:
+		if other := table() + "/id=" + strconv.Itoa(random.IntN(4)); other != e.Key {
+			e.OldKey = other
+		}
+	}
+	return e
+}
+
+// Keys that overflow at once, under random failures, crashes, key changes and
+// truncates: nothing is lost, nothing goes before what it has to follow, and at the
+// end no row is left.
+func TestOverflowedKeysKeepTheirOrderOverCrashesAndKeyChanges(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(40) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				random, chance := rand.New(rand.NewPCG(seed, 7)), rand.New(rand.NewPCG(seed, 8))
+				m := newMemory(simulated(func(s *subscriptions.Spec) {
+					s.Retry.MaxAttempts = 1000
+					s.Retry.Max = s.Retry.Initial
+				}))
+				j := newJudge(m, func(store.Offset, int) (int, time.Duration) {
+					status := 200
+					if chance.IntN(10) < 3 {
+						status = []int{400, 400, 400, 500}[chance.IntN(4)]
+					}
+					return status, time.Duration(chance.ExpFloat64()*15) * time.Millisecond
+				})
+				small := limits{blocked: int32(1 + random.IntN(4)), walk: 1 + random.IntN(4)}
+				n, most := 0, 0
+				for range 6 {
+					_, kill := liveWith(t, m, j, small)
+					for range 30 + random.IntN(120) {
+						m.append(randomEvent(n, random))
+						n++
+						time.Sleep(time.Duration(random.IntN(8)) * time.Millisecond)
+						m.mu.Lock()
+						most = max(most, len(m.overflows))
+						m.mu.Unlock()
+					}
+					m.mu.Lock()
+					m.doubtful = random.IntN(3)
+					m.mu.Unlock()
+					time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
+					kill()
+				}
+				end, _ := liveWith(t, m, j, small)
+				await(t, 24*time.Hour, "all delivered", func() bool { return j.count() == n })
+				await(t, time.Minute, "no row left", func() bool {
+					m.mu.Lock()
+					defer m.mu.Unlock()
+					return len(m.deliveries)+len(m.overflows) == 0
+				})
+				end()
+				for _, f := range j.faults {
+					t.Error(f)
+				}
+				if most == 0 {
+					t.Error("no key overflowed: this run has shown nothing")
+				}
+				if got := max(m.cursor, m.floor); got != store.Offset(n+1) {
+					t.Errorf("cursor %d, want %d", got, n+1)
+				}
+			})
+		})
+	}
+}
+
+// Without a crash an overflowed key is sent each event once.
+func TestAPoisonEventHoldsItsKeyAndNeitherItsLaneNorRows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(simulated(func(s *subscriptions.Spec) {
+			s.Retry.MaxAttempts = 1000
+			s.Retry.MaxAge = subscriptions.Duration(1000 * time.Hour)
+		}))
+		var healed bool
+		j := newJudge(m, nil)
+		j.answer = func(at store.Offset, _ int) (int, time.Duration) {
+			if at == 1 && !healed {
+				return 422, time.Millisecond
+			}
+			return 200, time.Millisecond
+		}
+		end, _ := life(t, m, j)
+		const events = 8000
+		for n := range events {
+			key := 0
+			if n%20 == 19 {
+				key = n
+			}
+			m.append(rowEvent(n, key))
+		}
+		await(t, time.Hour, "all other keys delivered", func() bool { return j.count() == events/20 })
+		m.mu.Lock()
+		rows, saved := len(m.deliveries), m.rowsSaved
+		m.mu.Unlock()
+		if rows > maxBlocked+windowEvents {
+			t.Errorf("%d deliveries wait behind one event (%d writes)", rows, saved)
+		}
+		j.mu.Lock()
+		healed = true
+		j.mu.Unlock()
+		await(t, 30*time.Hour, "the blocked key delivered", func() bool { return j.count() == events })
+		await(t, time.Minute, "no row left", func() bool {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return len(m.deliveries)+len(m.overflows) == 0
+		})
+		end()
+		for _, f := range j.faults {
+			t.Error(f)
+		}
+		if j.twice > 0 {
+			t.Errorf("%d events came twice", j.twice)
+		}
+	})
+}
+
+// An overflow outlives the ordering that it came of: what is owed is sent once.
+func TestAnOverflowIsDrainedWhenTheSubscriptionOrdersNoMore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(simulated(func(s *subscriptions.Spec) { s.Retry.MaxAttempts = 1000 }))
+		healed := false
+		j := newJudge(m, nil)
+		j.answer = func(at store.Offset, _ int) (int, time.Duration) {
+			if at == 1 && !healed {
+				return 422, time.Millisecond
+			}
+			return 200, time.Millisecond
+		}
+		end, _ := liveWith(t, m, j, limits{blocked: 3, walk: 2})
+		const events = 400
+		for n := range events {
+			m.append(rowEvent(n, n%4))
+			time.Sleep(10 * time.Millisecond)
+		}
+		await(t, time.Hour, "the other keys delivered", func() bool { return j.count() == events*3/4 })
+		m.mu.Lock()
+		sub, overflows := m.sub, len(m.overflows)
+		m.mu.Unlock()
+		if overflows != 1 {
+			t.Errorf("%d keys overflow, want 1", overflows)
+		}
+		sub.Ordering = subscriptions.OrderNone
+		if err := m.UpdateSubscription(t.Context(), &sub, sub.Version); err != nil {
+			t.Fatal(err)
+		}
+		await(t, time.Hour, "all but one delivered", func() bool { return j.count() == events-1 })
+		j.mu.Lock()
+		healed = true
+		j.mu.Unlock()
+		await(t, 3*time.Hour, "all delivered", func() bool { return j.count() == events })
+		await(t, time.Minute, "no row left", func() bool {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return len(m.deliveries)+len(m.overflows) == 0
+		})
+		end()
+		if j.twice > 0 {
+			t.Errorf("%d events came twice", j.twice)
+		}
+	})
+}

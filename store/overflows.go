@@ -1,0 +1,42 @@
+package store
+
+// Overflow is a key that has more events waiting than deliveries are written for.
+// Of its events below From each has ended, or has a delivery; all others are owed,
+// though no row names them. The log keeps them.
+type Overflow struct {
+	Key  string
+	From Offset // in a settlement 0: the key has overflowed no more
+}
+
+const (
+	dropOverflowsSQL = `
+DELETE FROM rowcall.overflows o
+USING unnest($3::integer[], $4::bigint[], $5::text[]) AS u (lane, epoch, key), rowcall.cursors c
+WHERE o.lane = u.lane AND o.key = u.key
+  AND c.lane = u.lane AND c.epoch = u.epoch AND c.owner = $1 AND ` + ourLease
+
+	saveOverflowsSQL = `
+INSERT INTO rowcall.overflows (lane, key, "from")
+SELECT u.lane, u.key, u."from"
+FROM unnest($3::integer[], $4::bigint[], $5::text[], $6::bigint[]) AS u (lane, epoch, key, "from")
+JOIN rowcall.cursors c ON c.lane = u.lane AND c.epoch = u.epoch AND c.owner = $1
+WHERE ` + ourLease + `
+ON CONFLICT (lane, key) DO UPDATE SET "from" = excluded."from"`
+
+	// laneOverflows is of a lane c: keys, and beside it from where.
+	laneOverflows = `ARRAY(SELECT o.key FROM rowcall.overflows o WHERE o.lane = c.lane ORDER BY o.key),
+  ARRAY(SELECT o."from" FROM rowcall.overflows o WHERE o.lane = c.lane ORDER BY o.key)`
+)
+
+// overflowRows are the overflows of a settlement, turned into columns.
+type overflowRows struct {
+	lanes  []int32
+	epochs []int64
+	keys   []string
+	froms  []int64
+}
+
+func (r *overflowRows) add(l *LaneSettlement, o *Overflow) {
+	r.lanes, r.epochs = append(r.lanes, int32(l.Lane)), append(r.epochs, l.Epoch)
+	r.keys, r.froms = append(r.keys, cleanText(o.Key)), append(r.froms, int64(o.From))
+}
