@@ -30,7 +30,7 @@ type attempt struct {
 	Status       int              `json:"status" doc:"HTTP status; 0: there was no response."`
 	Outcome      string           `json:"outcome" enum:"delivered,failed,blocked,unknown"`
 	Reason       string           `json:"reason" doc:"Empty when delivered."`
-	Detail       json.RawMessage  `json:"detail,omitempty" doc:"Of failures: error, and what the endpoint said. Nothing of targets that are not allowed."`
+	Detail       json.RawMessage  `json:"detail,omitempty" doc:"Of failures: error, and what the endpoint said; of a batch only with its first event, and with the batch's webhook-id. Nothing of targets that are not allowed."`
 }
 
 func showAttempt(at store.Attempt) attempt {

@@ -47,7 +47,7 @@ func memberDocs() map[string]memberDoc {
 		"Subscription.compact":       {text: "Only the newest event of a key; not available in this version.", standard: false},
 		"Subscription.max_in_flight": {text: "Requests at once.", standard: 64, min: 1, max: 1000},
 		"Subscription.rate_limit":    {text: "null: none. A ceiling beside max_in_flight, of all requests: retries and probes too."},
-		"Subscription.batch":         {text: "Several events in one request, as a CloudEvents JSON array: only with format cloudevents. A refusal splits it until the one event is found that it is about."},
+		"Subscription.batch":         {text: "Several events in one request, as a CloudEvents JSON array: only with format cloudevents. A refusal splits it until the one event is found that it is about; so does a failure that stays while other requests get through."},
 		"Subscription.retry":         {text: "The schedule of an event that fails: exponential, with jitter."},
 		"Subscription.outage":        {text: "What happens while the endpoint is down."},
 		"Subscription.window":        {text: "The only times to deliver at, in UTC; null: always. While it is closed events are held: they do not age, and cost nothing. Attempts in flight at its closing end."},

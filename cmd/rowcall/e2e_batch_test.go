@@ -48,6 +48,24 @@ func TestBatchesArriveAsArraysInOrderThoughAThirdOfThemFails(t *testing.T) {
 		mustExec(t, db, `UPDATE items SET n = $1`, n+1)
 	}
 	waitFor(t, 2*time.Minute, "everything has arrived", func() bool { return len(arrived(verified)) == items*rounds }, w.gateway.tail)
+
+	// With max_wait, what is written one by one arrives together.
+	if _, err := w.api.PatchSubscription(t.Context(), sub.ID, map[string]any{"batch": map[string]any{"max_wait": "5s"}}, 0); err != nil {
+		t.Fatal(err)
+	}
+	verified.Script(nil)
+	together := false
+	for round := 0; round < 5 && !together; round++ { // the edit may take a moment
+		before, total := len(verified.Deliveries()), items*rounds+3*(round+1)
+		for n := range 3 {
+			mustExec(t, db, `INSERT INTO items VALUES ($1, 0)`, items+1+3*round+n)
+		}
+		waitFor(t, time.Minute, "three more have arrived", func() bool { return len(arrived(verified)) == total }, w.gateway.tail)
+		together = len(verified.Deliveries()) == before+1
+	}
+	if !together {
+		t.Error("three events that could wait for each other never arrived together")
+	}
 	w.stop(t)
 	for _, fault := range verified.Check() {
 		t.Error(fault)
