@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/subscriptions"
 )
 
 // URLChecker says whether an endpoint's URL may be called at all. Its error is
@@ -91,6 +92,8 @@ type API struct {
 	auth   *authenticator
 	ready  *readiness
 	spec   []byte
+
+	programs *subscriptions.Programs // compiled expressions
 }
 
 // New makes the API and registers its metrics with config.Registry. Its error
@@ -106,6 +109,8 @@ func New(st *store.Store, config Config) (*API, error) {
 		log:    config.Logger,
 		router: chi.NewMux(),
 		auth:   newAuthenticator(st),
+
+		programs: subscriptions.NewPrograms(),
 	}
 	a.ready = newReadiness(st, config)
 	a.router.Use(a.recoverPanics, setHeaders, refuseBadPaths)

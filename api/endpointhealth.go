@@ -21,7 +21,8 @@ type endpointHealth struct {
 	NextProbeAt *time.Time `json:"next_probe_at" doc:"While it is parked, when it is tried next; in the past: as soon as there is an event to try it with."`
 	FailureRate *float64   `json:"failure_rate" minimum:"0" maximum:"1" doc:"Share of tries of the last minute or so that failed because of the endpoint, keys weighing alike, as of the last attempts before it was parked; up to a minute old. null: nothing was sent yet."`
 	LastSuccess *time.Time `json:"last_success_at" doc:"The last 2xx; up to a minute old. null: there was none."`
-	Hold        *string    `json:"hold" enum:"paused,disabled,endpoint,window,store,parked" doc:"Why nothing is sent. paused: by a person; disabled: by rowcall, and state_reason says why; endpoint: its settings cannot be used; window: it is closed; store: the store refuses what would be saved; parked: it is down. null: events are sent. Held events are kept, and do not age."`
+	Hold        *string    `json:"hold" enum:"paused,disabled,endpoint,window,store,filter_error,parked" doc:"Why nothing is sent. paused: by a person; disabled: by rowcall, and state_reason says why; endpoint: its settings cannot be used; window: it is closed; store: the store refuses what would be saved; filter_error: its filter or transform fails on most events, and hold_error says how: until it is edited; parked: it is down. null: events are sent. Held events are kept, and do not age."`
+	HoldError   *string    `json:"hold_error" doc:"With hold filter_error, what the expression fails with, last."`
 	HeldSince   *time.Time `json:"held_since" doc:"Since when nothing could be sent, whatever reasons followed each other; null: events are sent."`
 	OpensAt     *time.Time `json:"opens_at" doc:"When a window that is closed opens."`
 	Backlog     int64      `json:"backlog" doc:"Events that it is owed: those in the log that it has not had, and those that are retried or wait behind them. At most: what its filter leaves out is counted."`
@@ -82,7 +83,7 @@ func showEndpointHealth(sub *subscriptions.Subscription, backlog *store.Backlog,
 		out.OpensAt = optionalTime(turns)
 	}
 	if hold := holdShown(sub, h, open); hold != "" {
-		out.Hold, out.HeldSince = new(hold), optionalTime(h.HeldSince)
+		out.Hold, out.HeldSince, out.HoldError = new(hold), optionalTime(h.HeldSince), optionalText(h.HoldError)
 	}
 	if backlog.OldestAt != 0 {
 		out.Oldest = optionalTime(time.UnixMicro(backlog.OldestAt))
@@ -118,7 +119,7 @@ func holdShown(sub *subscriptions.Subscription, h store.EndpointHealth, open boo
 	switch {
 	case sub.State != subscriptions.Active:
 		return string(sub.State)
-	case h.Hold == "endpoint" || h.Hold == "store":
+	case h.Hold == "endpoint" || h.Hold == "store" || h.Hold == "filter_error" && h.HoldVersion == sub.Version:
 		return h.Hold
 	case !open:
 		return "window"

@@ -53,7 +53,7 @@ func TestTheHealthOfAnEndpointIsShownAsItsLaneSettledIt(t *testing.T) {
 	}
 	nothing := map[string]any{
 		"health": "healthy", "since": nil, "reason": nil, "next_probe_at": nil, "failure_rate": nil, "last_success_at": nil,
-		"hold": nil, "held_since": nil, "opens_at": nil, "backlog": 0.0, "oldest": nil, "held_bytes": 0.0,
+		"hold": nil, "hold_error": nil, "held_since": nil, "opens_at": nil, "backlog": 0.0, "oldest": nil, "held_bytes": 0.0,
 	}
 	check("of a new subscription", nothing)
 
@@ -72,7 +72,7 @@ func TestTheHealthOfAnEndpointIsShownAsItsLaneSettledIt(t *testing.T) {
 	delete(got, "oldest")
 	if diff := cmp.Diff(map[string]any{
 		"health": "parked", "since": stamp(-time.Hour), "reason": "refused", "next_probe_at": stamp(time.Hour), "failure_rate": 0.75,
-		"last_success_at": stamp(-2 * time.Hour), "hold": "parked", "held_since": stamp(-time.Hour), "opens_at": nil, "backlog": 10.0, "held_bytes": 70.0,
+		"last_success_at": stamp(-2 * time.Hour), "hold": "parked", "hold_error": nil, "held_since": stamp(-time.Hour), "opens_at": nil, "backlog": 10.0, "held_bytes": 70.0,
 	}, got); diff != "" {
 		t.Errorf("of a parked endpoint (-want +got):\n%s", diff)
 	}

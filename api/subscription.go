@@ -23,6 +23,7 @@ type subscription struct {
 	Secret      string              `json:"secret,omitempty" doc:"The newest signing secret: in the answer to create and to rotate, and never again."`
 	PublicKeys  []string            `json:"public_keys" doc:"Where signing names v1a, the ed25519 public keys that verify its signatures, newest first; two while a rotated secret is still active."`
 	PreviousEnd *time.Time          `json:"previous_secret_ends_at" doc:"While a rotated secret is still active, when it ends; else null."`
+	Warnings    []string            `json:"warnings" doc:"What of its expressions fails, or comes late, on some events of the tables that it matches now."`
 	CreatedAt   time.Time           `json:"created_at"`
 	UpdatedAt   time.Time           `json:"updated_at"`
 	Version     int64               `json:"version" doc:"Grows with every edit; it is also the ETag."`

@@ -127,12 +127,17 @@ func (a *API) listSubscriptions(ctx context.Context, in *subscriptionsInput) (*s
 		return nil, err
 	}
 	out := &subscriptionsOutput{Body: page[subscription]{Items: []subscription{}}}
+	var tables knownTables
 	for i, s := range found {
 		if i == in.Limit {
 			out.Body.NextCursor = sealCursor("subscriptions", filters, string(found[i-1].ID))
 			break
 		}
-		out.Body.Items = append(out.Body.Items, showSubscription(s, healths[s.ID]))
+		shown := showSubscription(s, healths[s.ID])
+		if shown.Warnings, err = a.warnings(ctx, &tables, &s, healths[s.ID]); err != nil {
+			return nil, err
+		}
+		out.Body.Items = append(out.Body.Items, shown)
 	}
 	return out, nil
 }
@@ -144,6 +149,10 @@ func (a *API) createSubscription(ctx context.Context, in *createInput) (*created
 	spec, specErr := subscriptions.ParseSpec(in.RawBody, "start")
 	if specErr == nil {
 		specErr = a.checkURLs(spec)
+	}
+	var warnings []string
+	if specErr == nil {
+		warnings, specErr = a.checkExpressions(ctx, &spec)
 	}
 	start, startErr := parseStart(in.RawBody)
 	if err := joinFields(specErr, startErr); err != nil {
@@ -161,7 +170,7 @@ func (a *API) createSubscription(ctx context.Context, in *createInput) (*created
 		return nil, err
 	}
 	shown := answer(sub, store.EndpointHealth{})
-	shown.Body.Secret = secret.Reveal()
+	shown.Body.Secret, shown.Body.Warnings = secret.Reveal(), warnings
 	return &createdOutput{Location: "/v1/subscriptions/" + string(sub.ID), ETag: shown.ETag, Body: shown.Body}, nil
 }
 
@@ -182,8 +191,16 @@ func (a *API) patchSubscription(ctx context.Context, in *patchInput) (*subscript
 		if err != nil {
 			return err
 		}
+		before := sub.Spec
 		sub.Spec = spec
-		return a.checkURLs(spec)
+		if err := a.checkURLs(spec); err != nil {
+			return err
+		}
+		// What other edits find of tables that have changed since is a warning.
+		if !sameExpressions(&before, &spec) {
+			_, err = a.checkExpressions(ctx, &spec)
+		}
+		return err
 	})
 }
 
@@ -268,7 +285,9 @@ func (a *API) answer(ctx context.Context, sub subscriptions.Subscription) (*subs
 	if err != nil {
 		return nil, err
 	}
-	return answer(sub, healths[sub.ID]), nil
+	out := answer(sub, healths[sub.ID])
+	out.Body.Warnings, err = a.warnings(ctx, new(knownTables), &sub, healths[sub.ID])
+	return out, err
 }
 
 func answer(sub subscriptions.Subscription, health store.EndpointHealth) *subscriptionOutput {

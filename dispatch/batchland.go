@@ -18,6 +18,11 @@ const maxDoubts = 3
 func (l *lane) landBatch(b *batch, reply Reply) *entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.rules.transforms() {
+		for range b.entries {
+			l.transformSample.add(false)
+		}
+	}
 	l.judgeBatch(b, reply)
 	return l.goOn()
 }

@@ -196,17 +196,30 @@ func (s *session) drop(l *lane) {
 func (s *session) reroute() {
 	lanes := make([]*lane, 0, len(s.lanes))
 	patterns := make([][]string, 0, len(s.lanes))
+	var sifted []*lane
+	var siftedPatterns [][]string
 	for _, l := range s.lanes {
-		if l.serving() {
-			lanes = append(lanes, l)
-			patterns = append(patterns, l.sub.Events)
+		switch {
+		case !l.serving():
+		case l.rules.judges():
+			sifted, siftedPatterns = append(sifted, l), append(siftedPatterns, l.sub.Events)
+		default:
+			lanes, patterns = append(lanes, l), append(patterns, l.sub.Events)
 		}
 	}
 	set := subscriptions.NewSet(patterns)
+	var sift *siftTable
+	if len(sifted) > 0 {
+		sift = &siftTable{set: subscriptions.NewSet(siftedPatterns), lanes: sifted, page: make([][]*candidate, len(sifted))}
+	}
 	s.route.Lock()
 	s.table = table{set: set, lanes: lanes, page: make([][]*store.Event, len(lanes))}
+	s.sifted = sift
 	s.route.Unlock()
 	for _, l := range lanes {
+		s.follow(l)
+	}
+	for _, l := range sifted {
 		s.follow(l)
 	}
 }

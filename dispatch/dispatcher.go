@@ -55,6 +55,7 @@ type (
 		Event(ctx context.Context, at store.Offset) (*store.Event, error)
 		Head() store.Offset
 		OpenGaps(ctx context.Context) ([]store.Offset, error)
+		tableTypes
 	}
 	outcomeKeeper interface {
 		Settle(ctx context.Context, set store.Settlement) (fenced []store.LaneID, faulty map[store.LaneID]error, err error)
@@ -99,6 +100,8 @@ type Dispatcher struct {
 	sender  *Sender
 	metrics *metrics
 	rates   *rates
+
+	programs *subscriptions.Programs // compiled expressions
 }
 
 // New makes a dispatcher over the store.
@@ -119,6 +122,8 @@ func newDispatcher(s keeper, config Config) (*Dispatcher, error) {
 		sender:  NewSender(config.Transport, config.Version),
 		metrics: newMetrics(config.Registerer),
 		rates:   newRates(),
+
+		programs: subscriptions.NewPrograms(),
 	}, nil
 }
 

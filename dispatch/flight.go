@@ -112,10 +112,17 @@ func (l *lane) launch(e *entry) {
 func (l *lane) fly(e *entry) {
 	for e != nil {
 		if b := e.batch; b != nil {
+			if faults, err := l.applyAll(l.s.flightCtx, b); faults != nil || err != nil {
+				e = l.landUnsent(b, faults, err)
+				continue
+			}
 			e = l.landBatch(b, l.s.sender.TryBatch(l.s.flightCtx, l.target, b.events, b.tries+1))
 			continue
 		}
 		ev, err := l.payload(e)
+		if err == nil {
+			ev, err = l.apply(l.s.flightCtx, e, ev)
+		}
 		var reply Reply
 		if err == nil {
 			reply = l.s.sender.Try(l.s.flightCtx, l.target, ev, e.tries+1)
@@ -159,11 +166,16 @@ func (l *lane) land(e *entry, ev *store.Event, reply Reply, err error) *entry {
 	switch {
 	case errors.Is(err, errNoMemory):
 		l.postpone(e, stallEvery)
+	case errors.Is(err, errUnwanted):
+		l.end(e)
+	case isFault(err):
+		l.landFault(e, err)
 	case errors.Is(err, store.ErrNotFound):
 		l.fail(e, Verdict{Failed, ReasonUnknown, FaultEvent}, Reply{Err: errors.New("the payload is no longer in the log")}, false)
 	case err != nil:
 		l.postpone(e, time.Second)
 	default:
+		l.transformSample.add(false)
 		l.judge(e, ev, reply)
 	}
 	return l.goOn()

@@ -12,12 +12,13 @@ type Hold string
 
 const (
 	HoldNone     Hold = ""
-	HoldPaused   Hold = "paused"   // by a person
-	HoldDisabled Hold = "disabled" // by rowcall, until a person resumes it
-	HoldEndpoint Hold = "endpoint" // the endpoint's settings cannot be used
-	HoldWindow   Hold = "window"   // its delivery window is closed
-	HoldStore    Hold = "store"    // the store refuses what the lane settles
-	HoldParked   Hold = "parked"   // the endpoint is down
+	HoldPaused   Hold = "paused"       // by a person
+	HoldDisabled Hold = "disabled"     // by rowcall, until a person resumes it
+	HoldEndpoint Hold = "endpoint"     // the endpoint's settings cannot be used
+	HoldWindow   Hold = "window"       // its delivery window is closed
+	HoldStore    Hold = "store"        // the store refuses what the lane settles
+	HoldFilter   Hold = "filter_error" // its expressions fail on most events, until it is edited
+	HoldParked   Hold = "parked"       // the endpoint is down
 )
 
 // holdOf is why a subscription's lane sends nothing now, whatever its endpoint's
@@ -73,6 +74,9 @@ func (l *lane) savedHealth() *store.EndpointHealth {
 	l.healthAt = time.Now()
 	h := l.health.saved()
 	h.Hold, h.HeldSince, h.Origin = string(l.hold), l.heldFrom, l.target.origin()
+	if l.holdError != "" {
+		h.HoldError, h.HoldVersion = l.holdError, l.sub.Version
+	}
 	switch {
 	case l.sample.active():
 		l.failureRate = l.sample.shares().failing
@@ -87,6 +91,12 @@ func (l *lane) savedHealth() *store.EndpointHealth {
 // another endpoint, of which nothing is known: one event is sent to see.
 func (l *lane) resume(saved store.EndpointHealth, now time.Time) {
 	l.health = healthOf(saved)
+	if saved.HoldError != "" && saved.HoldVersion == l.sub.Version { // it was not edited since
+		l.holdError = saved.HoldError
+		if l.hold == HoldNone {
+			l.hold = HoldFilter
+		}
+	}
 	l.heldFrom, l.savedSuccess, l.failureRate = saved.HeldSince, saved.LastSuccess, saved.FailureRate
 	if l.heldFrom.IsZero() && l.health.State == Parked {
 		l.heldFrom = l.health.Since // as a version wrote it that kept no more

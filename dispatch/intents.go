@@ -145,7 +145,7 @@ func (l *lane) retry(e *entry) {
 	case sleeping:
 		l.unsleep(e)
 		fallthrough
-	case lying:
+	case lying, faulty:
 		e.renew()
 		if e.waits > 0 {
 			e.state = waiting
@@ -177,7 +177,7 @@ func (l *lane) discard(e *entry) bool {
 			return true
 		}
 		fallthrough
-	case sleeping:
+	case sleeping, faulty:
 		l.unsleep(e)
 		if e.waits == 0 {
 			l.end(e)
@@ -241,8 +241,8 @@ func (l *lane) reorder() {
 	l.order = newOrder()
 	for _, e := range entries {
 		e.waits, e.loose, e.depth, e.next = 0, 0, 0, nil
-		l.order.add(e)
 	}
+	l.order.addAll(entries)
 	for _, e := range entries {
 		if e.mustRow() {
 			l.toRow(e)

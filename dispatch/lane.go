@@ -47,6 +47,10 @@ type lane struct {
 	probe  subscriptions.Probe
 	bounds bounds
 
+	rules    *rules // nil: its subscription has no expressions
+	ordering string // which ordering the keys of its entries are of
+	cost     cost
+
 	mu     sync.Mutex
 	order  order
 	window deque                   // entries not held by a row, by offset: the cursor is the first
@@ -96,14 +100,20 @@ type lane struct {
 
 	ending *store.HoldEnd // what it gives up before it is opened anew; touched by claims alone
 
+	scolded         bool // it was said that an expression fails
+	filterSample    faults
+	transformSample faults
+	holdError       string // of HoldFilter
+
 	hold         Hold      // why it sends nothing, beside its endpoint's health
 	heldFrom     time.Time // since when it cannot deliver; zero: it can
 	savedSuccess time.Time // the last success that its row has
 	failureRate  float64   // as its row has it
 	healthAt     time.Time // when its row last got a health
 
-	attached bool // the head reader feeds it
-	reading  bool // a reader of its own feeds it
+	attached bool         // the head reader feeds it
+	inbox    []*candidate // what it was given and nobody has looked at
+	reading  bool         // a reader of its own feeds it
 	pos      store.Offset
 	room     chan struct{}       // told when there is room again
 	skip     []store.OffsetRange // settled above the cursor, before this life
@@ -133,7 +143,7 @@ func newLane(s *session, l store.Lane, target *Target, hold Hold) *lane {
 		limit: firstLimit, pos: l.Cursor, skip: l.Ahead, room: make(chan struct{}, 1),
 		heldMS: l.HeldMS, savedHeldMS: l.HeldMS,
 		savedCursor: l.Cursor, savedAhead: l.Ahead, savedFollowing: l.Following,
-		hold: hold,
+		hold: hold, rules: newRules(s.programs, &l.Subscription.Spec), ordering: orderingOf(&l.Subscription.Spec),
 	}
 	ln.resume(l.Health, time.Now())
 	ln.bounds = boundsOf(l.Subscription.Batch)
@@ -141,20 +151,25 @@ func newLane(s *session, l store.Lane, target *Target, hold Hold) *lane {
 	return ln
 }
 
-// restore takes in the deliveries that an earlier life left.
+// restore takes in the deliveries that an earlier life left. Those whose keys are
+// of another ordering order each other as before, and all that is not theirs
+// waits for them.
 func (l *lane) restore(ds []store.Delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	entries := make([]*entry, len(ds))
 	for i := range ds {
+		entries[i] = l.entryOf(&ds[i])
+	}
+	l.order.addAll(entries)
+	for i, e := range entries {
 		d := &ds[i]
-		e := l.entryOf(d)
-		if d.State == store.Dead {
-			e.state = lying
-		}
-		l.order.add(e)
 		l.rows[e.offset] = e
 		switch {
-		case e.state == lying:
+		case d.State == store.Dead:
+			e.state = lying
+		case l.isFaulty(d):
+			e.state = faulty
 		case e.waits > 0:
 			e.state = waiting
 		case e.due.IsZero():
@@ -172,6 +187,7 @@ func (l *lane) entryOf(d *store.Delivery) *entry {
 		charged: d.Charged, heldMS: d.HeldMS, reason: Reason(d.Reason), status: d.Status, errText: d.Error,
 		row: true, saved: true, heapIndex: -1,
 	}
+	e.foreign = d.Ordering != l.ordering && l.sub.Ordering != subscriptions.OrderNone
 	if l.sub.Ordering != subscriptions.OrderNone && len(d.Keys) > 0 {
 		e.key = d.Keys[0]
 		if len(d.Keys) > 1 {
@@ -183,12 +199,12 @@ func (l *lane) entryOf(d *store.Delivery) *entry {
 
 // full reports whether the lane takes no more events.
 func (l *lane) full() bool {
-	if l.holds() && l.window.len()+len(l.rows) > 0 {
+	if l.holds() && l.inFlight+len(l.sleepers)+l.ready.len()+l.again.len() > 0 {
 		return true // one event is enough to probe with
 	}
 	l.filled = l.filled || l.window.len() >= l.bounds.events || l.bytes >= l.bounds.bytes ||
 		l.scarce && l.window.len() >= scarceEvents || len(l.rows) >= maxRows || len(l.gone) >= maxRows
-	return l.stopped || l.filled || l.draining
+	return l.stopped || l.filled || l.draining || l.hold != HoldNone
 }
 
 // easy reports whether there is room again for enough to be worth a page.
@@ -202,21 +218,30 @@ func (l *lane) easy() bool {
 
 // take adds the first of events. What an earlier life settled, or left a row for,
 // goes into the window too: what lies above the cursor is remembered from there.
-func (l *lane) take(events []*store.Event) {
+// v is what the lane's expressions say of it, nil where nobody asked them. It
+// reports whether the event is a new one.
+func (l *lane) take(events []*store.Event, v *verdict) (fresh bool) {
 	ev := events[0]
 	if row := l.rows[ev.Offset]; row != nil {
 		l.window.push(row)
 		l.trim()
-		return
+		return false
 	}
 	e := &entry{offset: ev.Offset, heapIndex: -1}
 	if l.settledBefore(ev.Offset) {
 		e.state = ended
 		l.window.push(e)
 		l.trim()
-		return
+		return false
 	}
-	if l.sub.Ordering != subscriptions.OrderNone {
+	switch {
+	case l.sub.Ordering == subscriptions.OrderNone:
+	case l.rules.orders():
+		e.key, e.key2 = v.key, v.before
+		if v.barrier {
+			e.barrier = v.table
+		}
+	default:
 		e.key, e.key2 = ev.Key, ev.OldKey
 		if ev.Kind == store.KindTruncate {
 			e.barrier = strings.Clone(ev.Table())
@@ -226,22 +251,32 @@ func (l *lane) take(events []*store.Event) {
 		e.state = ended
 		l.window.push(e)
 		l.trim()
-		return
+		return false
 	}
 	l.window.push(e)
+	if v != nil && v.fault != nil {
+		l.stick(e, v.fault)
+		e.ownKeys()
+		l.order.add(e)
+		if e.mustRow() {
+			l.toRow(e) // and what waits for it becomes a row too
+		}
+		return true
+	}
 	l.keep(e, events)
 	l.order.add(e)
 	if e.mustRow() {
 		l.unload(e)
 		l.toRow(e) // behind an event that failed: it waits as a row, without payload
-		if e.depth >= l.s.limits.blocked && e.barrier == "" {
+		if e.depth >= l.s.limits.blocked && e.barrier == "" && !l.rules.orders() {
 			l.spill(e)
 		}
-		return
+		return true
 	}
 	if e.waits == 0 {
 		l.makeReady(e)
 	}
+	return true
 }
 
 // settledBefore reports whether an earlier life settled the event.
@@ -472,6 +507,9 @@ func (l *lane) stop() {
 	if l.attached {
 		l.attached = false
 		l.pos = max(l.pos, l.s.position())
+		if len(l.inbox) > 0 {
+			l.leave(nil)
+		}
 	}
 	l.stopped = true
 	l.unloadAll()

@@ -131,7 +131,7 @@ func (l *lane) keep(e *entry, events []*store.Event) {
 		return
 	}
 	e.event, e.bytes = l.slab.copy(events), n
-	if e.key != "" {
+	if e.key != "" && !l.rules.orders() {
 		e.key, e.key2 = e.event.Key, e.event.OldKey
 	}
 	l.bytes += n

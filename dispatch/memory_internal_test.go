@@ -20,6 +20,7 @@ import (
 type memory struct {
 	mu         sync.Mutex
 	events     []store.Event
+	tables     map[store.RelationVersion]*subscriptions.TableTypes
 	grown      chan struct{}
 	sub        subscriptions.Subscription
 	cursor     store.Offset
@@ -112,6 +113,12 @@ func (m *memory) Event(_ context.Context, at store.Offset) (*store.Event, error)
 		return nil, m.down
 	}
 	return &m.events[at-1], nil
+}
+
+func (m *memory) TableTypes(_ context.Context, v store.RelationVersion) (*subscriptions.TableTypes, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.tables[v], m.down
 }
 
 func (m *memory) OpenGaps(context.Context) ([]store.Offset, error) { return nil, m.down }

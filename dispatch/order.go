@@ -40,11 +40,13 @@ type entry struct {
 	wire      int32 // bytes of its place in the body of a batch; 0: not known
 	queued    bool  // in ready or again
 	depth     int32 // how many of its key it waited behind, since the first of them
+	unjudged  bool  // nobody has asked the filter
 	walked    bool  // of an overflowed key, which holds it: it needs no row of its own
 	row       bool  // held by a deliveries row: the cursor need not wait for it
 	dirty     bool  // its row is to be written
 	saved     bool  // a row of it is in the store
 	rides     bool  // reform: what it waits for is in its batch
+	foreign   bool  // its keys are of another ordering than the one in force
 	discarded bool  // a person ended it; it goes when its turn comes
 	revisited bool  // a dead letter that a person had taken up again
 	heapIndex int   // in the lane's timers; -1: not there
@@ -60,6 +62,7 @@ const (
 	sleeping              // until due
 	grouped               // in a batch whose first event says when it goes
 	lying                 // dead, and holding its key
+	faulty                // until the subscription is edited: an expression failed on it
 	ended
 )
 
@@ -69,6 +72,7 @@ const (
 type order struct {
 	tails    map[string]*entry // last unended entry of a key
 	barriers map[string]*entry // last unended barrier of a table
+	gate     *entry            // waits for every entry of another ordering; nil: there is none
 }
 
 func newOrder() order {
@@ -78,6 +82,9 @@ func newOrder() order {
 // add puts e behind the entries that it must follow. Entries are added in the
 // order of their offsets.
 func (o *order) add(e *entry) {
+	if o.gate != nil {
+		e.follow(o.gate)
+	}
 	if e.key == "" {
 		return
 	}
@@ -111,6 +118,31 @@ func (o *order) add(e *entry) {
 	o.tails[e.key] = e
 }
 
+// addAll adds entries: first what is being sent, then the rest by offset. Those
+// whose keys are of another ordering come before all that is not being sent, for
+// their keys say nothing of who follows them.
+func (o *order) addAll(entries []*entry) {
+	var gate *entry
+	for _, e := range entries {
+		if e.state == flying || e.foreign {
+			o.add(e)
+		}
+		if e.foreign {
+			if gate == nil {
+				// What waits for it waits for rows alone, whatever their number.
+				gate = &entry{row: true, barrier: "*", heapIndex: -1}
+			}
+			gate.follow(e)
+		}
+	}
+	o.gate = gate
+	for _, e := range entries {
+		if e.state != flying && !e.foreign {
+			o.add(e)
+		}
+	}
+}
+
 // follow has e wait for before.
 func (e *entry) follow(before *entry) {
 	before.next = append(before.next, e)
@@ -123,11 +155,13 @@ func (e *entry) follow(before *entry) {
 	}
 }
 
-// mustRow reports whether e is to become a row because it waits for rows, and
-// for nothing else. While it waits for an event without a row it may not: the
+// mustRow reports whether e is to become a row because it waits for rows, or for
+// an edit, and for nothing else. While it waits for an event without a row it may not: the
 // next life takes rows in before it reads the log, and would have e go before
 // that event.
-func (e *entry) mustRow() bool { return !e.row && !e.walked && e.waits > 0 && e.loose == 0 }
+func (e *entry) mustRow() bool {
+	return !e.row && !e.walked && e.loose == 0 && (e.waits > 0 || e.state == faulty)
+}
 
 // related reports whether two entries order each other.
 func related(a, b *entry) bool {
@@ -156,7 +190,12 @@ func (o *order) end(e *entry) (freed []*entry) {
 		if !e.row {
 			n.loose--
 		}
-		if n.waits--; n.waits == 0 {
+		switch n.waits--; {
+		case n.waits > 0:
+		case n == o.gate:
+			o.gate = nil
+			freed = append(freed, o.end(n)...)
+		default:
 			freed = append(freed, n)
 		}
 	}

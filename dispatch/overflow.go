@@ -56,7 +56,7 @@ func (l *lane) restoreOverflows(all []store.Overflow) {
 	for _, o := range all {
 		l.overflows[o.Key] = &overflow{key: o.Key, walk: o.From, last: past - 1, saved: o.From}
 	}
-	if l.draining = len(all) > 0 && l.sub.Ordering == subscriptions.OrderNone; !l.draining {
+	if l.draining = len(all) > 0 && l.ordering != ""; !l.draining { // only the keys of rows overflow
 		l.walkAfter = past
 	}
 	l.openOverflows()
@@ -273,7 +273,8 @@ func (l *lane) takeInOne(ev *store.Event, a, b *overflow) {
 		}
 		return
 	}
-	e := &entry{offset: ev.Offset, key: ev.Key, key2: ev.OldKey, size: int64(len(ev.Data)), walked: true, heapIndex: -1}
+	e := &entry{offset: ev.Offset, key: ev.Key, key2: ev.OldKey, size: int64(len(ev.Data)), walked: true, heapIndex: -1,
+		unjudged: l.rules.filters(), foreign: l.draining && l.sub.Ordering != subscriptions.OrderNone}
 	e.ownKeys()
 	l.order.add(e)
 	for _, o := range keys {

@@ -129,8 +129,13 @@ func (l *lane) pumpProbe() {
 		return
 	}
 	e := l.candidate()
-	if e == nil || !l.lift(e) {
-		return // the next event comes by here, or the lane is looked at again
+	if e == nil {
+		l.endDiscards() // they are in the way of the next event, which comes by here
+		poke(l.room)
+		return
+	}
+	if !l.lift(e) {
+		return // the lane is looked at again
 	}
 	if !l.s.budget.take(l) {
 		l.lower(e)
@@ -143,6 +148,21 @@ func (l *lane) pumpProbe() {
 	l.launch(e)
 	l.mark()
 	l.s.flights.Go(func() { l.fly(e) })
+}
+
+// endDiscards ends what was discarded while its turn had come.
+func (l *lane) endDiscards() {
+	for _, queue := range [...]*deque{&l.again, &l.ready} {
+		for range queue.len() {
+			e := queue.pop()
+			if e.discarded && e.state == ready && e.waits == 0 && e.batch == nil {
+				e.queued = false
+				l.end(e)
+			} else {
+				queue.push(e)
+			}
+		}
+	}
 }
 
 // candidate is the event to probe with; nil: none is owed.

@@ -28,6 +28,9 @@ func (s *session) head(ctx context.Context) error {
 		}
 		s.route.Lock()
 		s.hand(ctx, events)
+		if s.sifted != nil {
+			s.handSifted(ctx, events)
+		}
 		s.pos.Store(int64(events[len(events)-1].Offset + 1))
 		s.route.Unlock()
 		poke(s.settler.moved)
@@ -91,7 +94,7 @@ func (l *lane) takeAll(events []*store.Event) int {
 		}
 		taken++
 		if ev.Offset >= l.pos {
-			l.take(events[i:])
+			l.take(events[i:], nil)
 		}
 	}
 	l.slab = slab{}
@@ -128,7 +131,11 @@ func (s *session) lag(ctx context.Context, l *lane) {
 		if s.attach(l) || !l.awaitRoom(ctx) {
 			return
 		}
-		events := s.read(ctx, l.position(), s.pages)
+		permits := s.pages
+		if l.cost.slow() {
+			permits = s.slow
+		}
+		events := s.read(ctx, l.position(), permits)
 		if events == nil {
 			return
 		}
@@ -138,9 +145,14 @@ func (s *session) lag(ctx context.Context, l *lane) {
 				page = append(page, &events[i])
 			}
 		}
-		stopped := l.advance(page, events)
+		var stopped bool
+		if l.rules.judges() {
+			stopped = l.advanceSifted(ctx, page, events)
+		} else {
+			stopped = l.advance(page, events)
+		}
 		clear(page)
-		<-s.pages
+		<-permits
 		if stopped {
 			return
 		}
@@ -158,7 +170,7 @@ func (s *session) attach(l *lane) bool {
 		l.reading = false
 		return true
 	}
-	if l.pos < s.position() {
+	if l.pos < s.position() || l.cost.slow() {
 		return false
 	}
 	l.attached, l.reading = true, false

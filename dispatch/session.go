@@ -54,6 +54,9 @@ type session struct {
 	pages   chan struct{} // of lanes that are behind
 	limits  limits
 
+	slow     chan struct{} // pages of lanes that are behind, where their expressions are slow
+	programs *subscriptions.Programs
+
 	flights   sync.WaitGroup // attempts
 	flightCtx context.Context
 	readers   sync.WaitGroup  // of lanes that are behind
@@ -61,9 +64,10 @@ type session struct {
 
 	// route guards table and the head's position together: a lane is attached
 	// exactly where the head reader stands.
-	route sync.Mutex
-	table table
-	pos   atomic.Int64
+	route  sync.Mutex
+	table  table
+	sifted *siftTable // of lanes with expressions; nil: there are none
+	pos    atomic.Int64
 
 	lanes   map[store.LaneID]*lane // touched by claim alone
 	applied map[int64]*lane        // intents that are not settled yet, by the lane that applied them; likewise
@@ -86,15 +90,17 @@ type table struct {
 func newSession(d *Dispatcher, lease store.Lease) *session {
 	s := &session{
 		store: d.store, config: d.config, sender: d.sender, metrics: d.metrics, rates: d.rates, lease: lease,
-		log:     d.config.Logger,
-		budget:  newBudget(d.config.MaxInFlight),
-		lanes:   make(map[store.LaneID]*lane),
-		holds:   holdLimits{begun: time.Now(), ends: make(map[store.LaneID]time.Time)},
-		reclaim: make(chan struct{}, 1),
-		fetches: make(chan struct{}, fetches),
-		pages:   make(chan struct{}, lagPages),
-		stalls:  stalls{some: make(chan struct{}, 1), lanes: make(map[*lane]struct{})},
-		table:   table{set: subscriptions.NewSet(nil)},
+		log:      d.config.Logger,
+		budget:   newBudget(d.config.MaxInFlight),
+		lanes:    make(map[store.LaneID]*lane),
+		holds:    holdLimits{begun: time.Now(), ends: make(map[store.LaneID]time.Time)},
+		reclaim:  make(chan struct{}, 1),
+		fetches:  make(chan struct{}, fetches),
+		pages:    make(chan struct{}, lagPages),
+		slow:     make(chan struct{}, slowPermits()),
+		programs: d.programs,
+		stalls:   stalls{some: make(chan struct{}, 1), lanes: make(map[*lane]struct{})},
+		table:    table{set: subscriptions.NewSet(nil)},
 	}
 	s.limits = limits{blocked: cmp.Or(d.config.limits.blocked, maxBlocked), walk: cmp.Or(d.config.limits.walk, walkEvents)}
 	s.settler = newSettler(s)

@@ -235,6 +235,8 @@ func (l *lane) collect(floor store.Offset) *collected {
 	switch first := l.window.first(); {
 	case first != nil:
 		c.Cursor, c.Ahead = first.offset, l.ahead()
+	case len(l.inbox) > 0:
+		c.Cursor, c.Ahead = l.inbox[0].event.Offset, l.skip
 	case l.attached:
 		c.Cursor, c.Following = max(floor, l.pos), true
 	default:
@@ -361,7 +363,10 @@ func (l *lane) delivery(e *entry) store.Delivery {
 	d := store.Delivery{
 		Lane: l.id, Offset: e.offset, State: store.Retrying, Barrier: e.barrier, Attempts: e.tries, Charged: e.charged, DueAt: e.due,
 		FirstFailedAt: e.firstFailed, HeldMS: e.heldMS, Reason: string(e.reason), Status: e.status, Error: e.errText,
-		Keys: []string{},
+		Keys: []string{}, Ordering: l.ordering,
+	}
+	if e.foreign {
+		d.Ordering = otherOrdering
 	}
 	if e.key != "" {
 		d.Keys = append(d.Keys, e.key)
@@ -376,6 +381,8 @@ func (l *lane) delivery(e *entry) store.Delivery {
 		if e.tries == 0 && e.reason == "" {
 			d.State = store.Blocked
 		}
+	case faulty:
+		d.State, d.Version = store.Blocked, l.sub.Version
 	case lying:
 		d.State = store.Dead
 	case flying, sleeping, grouped, ended:

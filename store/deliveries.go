@@ -35,6 +35,8 @@ type Delivery struct {
 	Reason        string
 	Status        int
 	Error         string
+	Version       int64  // of the subscription, where its filter or transform failed: nothing is tried before another one
+	Ordering      string // which ordering Keys are of
 	UpdatedAt     time.Time
 	Subscription  subscriptions.ID // set by queries
 	Event         *Event           // set by Delivery and Deliveries: attributes; by Delivery: data too. nil where it is gone
@@ -42,14 +44,14 @@ type Delivery struct {
 
 // deliveryColumns are what scanDelivery reads, of rowcall.deliveries d.
 const deliveryColumns = `d.lane, d."offset", d.state, d.keys, coalesce(d.barrier, ''), d.attempts, d.due_at,
-  d.first_failed_at, d.held_ms, d.reason, d.status, d.error, d.charged, d.updated_at`
+  d.first_failed_at, d.held_ms, d.reason, d.status, d.error, d.charged, d.version, d.ordering, d.updated_at`
 
 func scanDelivery(row pgx.Row, more ...any) (Delivery, error) {
 	var d Delivery
 	var due, firstFailed *time.Time
 	err := row.Scan(append([]any{
 		&d.Lane, &d.Offset, &d.State, &d.Keys, &d.Barrier, &d.Attempts, &due,
-		&firstFailed, &d.HeldMS, &d.Reason, &d.Status, &d.Error, &d.Charged, &d.UpdatedAt,
+		&firstFailed, &d.HeldMS, &d.Reason, &d.Status, &d.Error, &d.Charged, &d.Version, &d.Ordering, &d.UpdatedAt,
 	}, more...)...)
 	d.DueAt, d.FirstFailedAt, d.UpdatedAt = timeOf(due), timeOf(firstFailed), d.UpdatedAt.UTC()
 	return d, err

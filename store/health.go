@@ -23,8 +23,10 @@ type EndpointHealth struct {
 	FailureRate  float64   `json:"failure_rate,omitempty"` // share of the last minute's tries that failed because of the endpoint, keys weighing alike
 	Origin       string    `json:"origin,omitempty"`       // scheme, host and port that all this is about
 
-	Hold      string    `json:"hold,omitempty"`      // why the lane sends nothing, beside State: a dispatch.Hold
-	HeldSince time.Time `json:"held_since,omitzero"` // since when the lane cannot deliver, because of State or Hold; zero: it can
+	Hold        string    `json:"hold,omitempty"`         // why the lane sends nothing, beside State: a dispatch.Hold
+	HoldError   string    `json:"hold_error,omitempty"`   // what its expressions failed with, where that is why
+	HoldVersion int64     `json:"hold_version,omitempty"` // of the subscription whose expressions failed
+	HeldSince   time.Time `json:"held_since,omitzero"`    // since when the lane cannot deliver, because of State or Hold; zero: it can
 }
 
 const healthsSQL = `

@@ -104,6 +104,24 @@ func (r *Relation) Types() subscriptions.TableTypes {
 	return t
 }
 
+// Tables returns what is known of the captured tables of all sources: columns as
+// the catalogues had them a moment ago.
+func (s *Store) Tables(ctx context.Context) ([]subscriptions.TableTypes, error) {
+	sources, err := s.Sources(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var tables []subscriptions.TableTypes
+	for i := range sources {
+		for j := range sources[i].Relations {
+			if r := &sources[i].Relations[j]; r.Captured {
+				tables = append(tables, r.Types())
+			}
+		}
+	}
+	return tables, nil
+}
+
 const relationTypesSQL = `SELECT schema, name, identity, key, columns, types FROM rowcall.relation_versions WHERE version = $1`
 
 // TableTypes returns what a version of a table looks like: the same pointer

@@ -161,18 +161,21 @@ WHERE d.lane = u.lane AND d."offset" = u."offset"
 
 	saveDeliveriesSQL = `
 INSERT INTO rowcall.deliveries AS d (lane, "offset", state, keys, barrier, attempts, due_at, first_failed_at,
-  held_ms, reason, status, error, charged)
+  held_ms, reason, status, error, charged, version, ordering)
 SELECT u.lane, u."offset", u.state, u.keys::text[], nullif(u.barrier, ''), u.attempts, u.due_at, u.first_failed_at,
-  u.held_ms, u.reason, u.status, u.error, u.charged
+  u.held_ms, u.reason, u.status, u.error, u.charged, u.version, u.ordering
 FROM unnest($3::integer[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::integer[],
-    $10::timestamptz[], $11::timestamptz[], $12::bigint[], $13::text[], $14::integer[], $15::text[], $16::integer[])
-  AS u (lane, epoch, "offset", state, keys, barrier, attempts, due_at, first_failed_at, held_ms, reason, status, error, charged)
+    $10::timestamptz[], $11::timestamptz[], $12::bigint[], $13::text[], $14::integer[], $15::text[], $16::integer[],
+    $17::bigint[], $18::text[])
+  AS u (lane, epoch, "offset", state, keys, barrier, attempts, due_at, first_failed_at, held_ms, reason, status, error, charged,
+    version, ordering)
 JOIN rowcall.cursors c ON c.lane = u.lane AND c.epoch = u.epoch AND c.owner = $1
 WHERE ` + ourLease + `
 ON CONFLICT (lane, "offset") DO UPDATE
 SET state = excluded.state, keys = excluded.keys, barrier = excluded.barrier, attempts = excluded.attempts,
     due_at = excluded.due_at, first_failed_at = excluded.first_failed_at, held_ms = excluded.held_ms,
     reason = excluded.reason, status = excluded.status, error = excluded.error, charged = excluded.charged,
+    version = excluded.version, ordering = excluded.ordering,
     updated_at = now()`
 
 	// What is taken away is counted for its job by the same statement: once.
@@ -210,7 +213,7 @@ func (s *Store) settle(ctx context.Context, lease Lease, set Settlement) (fenced
 	}
 	if d := &rows.saved; len(d.lanes) > 0 {
 		batch.Queue(saveDeliveriesSQL, lease.Instance, lease.Epoch, d.lanes, d.epochs, d.offsets, d.states, d.keys, d.barriers,
-			d.attempts, d.dues, d.firstFailed, d.helds, d.reasons, d.statuses, d.errors, d.charges)
+			d.attempts, d.dues, d.firstFailed, d.helds, d.reasons, d.statuses, d.errors, d.charges, d.versions, d.orderings)
 	}
 	if d := &rows.relieved; len(d.lanes) > 0 {
 		batch.Queue(dropOverflowsSQL, lease.Instance, lease.Epoch, d.lanes, d.epochs, d.keys)
@@ -313,6 +316,8 @@ type deliveryRows struct {
 	statuses          []int32
 	errors            []string
 	charges           []int32
+	versions          []int64
+	orderings         []string
 }
 
 func (r *deliveryRows) add(l *LaneSettlement, d *Delivery) {
@@ -330,6 +335,8 @@ func (r *deliveryRows) add(l *LaneSettlement, d *Delivery) {
 	r.statuses = append(r.statuses, int32(d.Status))
 	r.errors = append(r.errors, cleanText(d.Error))
 	r.charges = append(r.charges, int32(d.Charged))
+	r.versions = append(r.versions, d.Version)
+	r.orderings = append(r.orderings, cleanText(d.Ordering))
 }
 
 func rowsOf(lanes []LaneSettlement) settledRows {
@@ -376,7 +383,7 @@ func rowsOf(lanes []LaneSettlement) settledRows {
 // healthText is the JSON of a health, without what the database refuses.
 func healthText(h *EndpointHealth) string {
 	clean := *h
-	clean.Reason = cleanText(h.Reason)
+	clean.Reason, clean.HoldError = cleanText(h.Reason), cleanText(h.HoldError)
 	text, err := json.Marshal(clean)
 	if err != nil {
 		return "{}" // a time past the year 9999: nothing we make

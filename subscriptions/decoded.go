@@ -47,6 +47,7 @@ func Decode(a Attributes, data []byte, table *TableTypes) *Decoded {
 type activation struct {
 	*Decoded
 	kind exprKind
+	past bool // member row is the row before the update
 }
 
 // Parent makes it an interpreter.Activation; there is none.
@@ -70,12 +71,27 @@ func (a activation) ResolveName(name string) (any, bool) {
 	return nil, false
 }
 
+// hasPast reports whether the event is an update that says something of the row
+// before it.
+func (d *Decoded) hasPast() bool {
+	o, ok := d.data.(*jsonObject)
+	if !ok || o.kind != objectData || o.find("op") != types.String("update") {
+		return false
+	}
+	old, ok := o.find("old").(*jsonObject)
+	return ok && old.Size() != types.IntZero
+}
+
 // root is the variable data: for a transform in the view that renders as it
 // came; for an ordering key with the row that a delete took.
 func (a activation) root() ref.Val {
 	switch o, ok := a.data.(*jsonObject); {
 	case a.kind == exprTransform:
 		return keepValue(a.data, nil)
+	case ok && a.past:
+		other := *o
+		other.past = true
+		return &other
 	case ok && a.kind == exprOrderingKey:
 		if row, old := o.find("row"), o.find("old"); row == types.NullValue && old != nil && old != types.NullValue {
 			other := *o

@@ -207,10 +207,14 @@ func checkResult(kind exprKind, t *cel.Type) error {
 // eval runs the program. Its error is an *EvalError, or that of ctx, which is
 // no verdict.
 func (p *program) eval(ctx context.Context, d *Decoded) (ref.Val, error) {
+	return p.evalAs(ctx, activation{Decoded: d, kind: p.kind})
+}
+
+func (p *program) evalAs(ctx context.Context, a activation) (ref.Val, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	v, _, err := p.run.ContextEval(ctx, activation{Decoded: d, kind: p.kind})
+	v, _, err := p.run.ContextEval(ctx, a)
 	if err == nil {
 		return v, nil
 	}

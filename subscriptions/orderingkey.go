@@ -40,11 +40,31 @@ func CompileOrderingKey(source string, tables []TableTypes) (k *OrderingKey, war
 // than 512 bytes stands as its SHA-256. The error is an *EvalError, and the
 // event then a barrier for its table, or that of ctx.
 func (k *OrderingKey) Key(ctx context.Context, d *Decoded) (string, error) {
-	p, err := k.e.program(d.table)
+	return k.eval(ctx, activation{Decoded: d, kind: exprOrderingKey})
+}
+
+// Keys is Key, and the key of the row before an update where that is another
+// one, as far as member old of the event says: it holds every column that
+// changed under REPLICA IDENTITY FULL, else those of the identity alone.
+func (k *OrderingKey) Keys(ctx context.Context, d *Decoded) (key, before string, err error) {
+	if key, err = k.Key(ctx, d); err != nil || !d.hasPast() {
+		return key, "", err
+	}
+	if before, err = k.eval(ctx, activation{Decoded: d, kind: exprOrderingKey, past: true}); err != nil {
+		return "", "", err
+	}
+	if before == key {
+		before = ""
+	}
+	return key, before, nil
+}
+
+func (k *OrderingKey) eval(ctx context.Context, a activation) (string, error) {
+	p, err := k.e.program(a.table)
 	if err != nil {
 		return "", err
 	}
-	v, err := p.eval(ctx, d)
+	v, err := p.evalAs(ctx, a)
 	if err != nil {
 		return "", err
 	}

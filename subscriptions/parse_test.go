@@ -210,7 +210,7 @@ func TestFaultsComeInDocumentOrderAndNeverEchoSecrets(t *testing.T) {
 		"endpoint":{"auth":{"type":"bearer","token":{"` + canary + `":1},"password":"` + canary + `\n"},
 			"headers":{"X-B":"` + canary + `\n","X-A":"` + canary + `\u0000"},"url":"https://u:` + canary + `@example.com/#` + canary + `"},
 		"events":["a","b..c",5,"` + strings.Repeat("d.", 10) + `","*.**","e","f","g","h","i","**.j"],
-		"filter":"` + canary + `","name":"` + canary + `\n"}`))
+		"filter":"` + canary + ` +","name":"` + canary + `\n"}`))
 	want := []string{
 		"name", "events[1]", "events[2]", "events[3]", "events[10]", "filter", "endpoint.url", "endpoint.headers.X-A",
 		"endpoint.headers.X-B", "endpoint.auth.password", "endpoint.auth.token", "signing[0]",

@@ -63,7 +63,7 @@ func TestPatchRefusesWhatParseSpecRefuses(t *testing.T) {
 		`{"endpoint":null}`:            {"endpoint.url: is required"},
 		`{"retry":{"max":"500ms"}}`:    {"retry.max: must not be below retry.initial"},
 		`{"max_in_flight":0}`:          {"max_in_flight: must be from 1 to 1000"},
-		`{"filter":"true"}`:            {"filter: is not available in this version; leave it out"},
+		`{"filter":" "}`:               {"filter: must not be empty; null stands for none"},
 		`{"window":{"for":"4h"}}`: {
 			`window.cron: must be a cron expression of five fields in UTC such as "0 2 * * *"`,
 		},

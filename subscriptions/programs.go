@@ -20,7 +20,7 @@ const maxPrograms = 2048
 //	d := Decode(Attributes{…}, event.Data, table)               // one per event, for all subscriptions; costs nothing until used
 //	matched, err := filter.Match(ctx, d)                        // before the event is claimed
 //	body, err := transform.Apply(ctx, d)                        // when the payload is made: the new data
-//	key, err := ordering.Key(ctx, d)                            // in place of event.Key, prefixed with the table by the caller
+//	key, before, err := ordering.Keys(ctx, d)                   // in place of event.Key and OldKey, prefixed with the table by the caller
 //
 // table is the version of the relation that the event names, nil for events of
 // no table. One *TableTypes per version: programs are found by that pointer. An

@@ -169,3 +169,73 @@ func TestAnOrderingKeyOutsideTheIdentityIsAWarning(t *testing.T) {
 		t.Error("a list is accepted")
 	}
 }
+
+func TestAnOrderingKeyThatAnUpdateChangesIsTwo(t *testing.T) {
+	t.Parallel()
+	table := orders(subscriptions.IdentityFull)
+	k := subscriptions.NewPrograms().OrderingKey(`string(data.row.customer_id) + "/" + data.row.status`)
+	update := func(old string) string {
+		start := strings.Index(orderUpdate, `"old":`)
+		end := start + strings.Index(orderUpdate[start:], "}") + 1
+		return orderUpdate[:start] + `"old":` + old + orderUpdate[end:]
+	}
+	for old, want := range map[string]string{
+		`{"customer_id":8}`:                 "8/paid",
+		`{"customer_id":8,"status":"open"}`: "8/open",
+		`{"total":"1.00"}`:                  "",
+		`{}`:                                "",
+		`{"customer_id":7,"status":"paid"}`: "",
+	} {
+		key, before, err := k.Keys(t.Context(), decode(update(old), &table))
+		if err != nil || key != "7/paid" || before != want {
+			t.Errorf("old %s: key %q, before %q, %v", old, key, before, err)
+		}
+	}
+	if _, _, err := k.Keys(t.Context(), decode(update(`{"status":null}`), &table)); err == nil {
+		t.Error("a row before that has no key gives one")
+	}
+	for _, whole := range []string{orderDelete, strings.Replace(orderUpdate, `"update"`, `"insert"`, 1)} {
+		if _, before, _ := k.Keys(t.Context(), decode(whole, &table)); before != "" {
+			t.Errorf("%s: before %q", whole, before)
+		}
+	}
+}
+
+func TestExpressionsAreCheckedForTheTablesThatTheyMatch(t *testing.T) {
+	t.Parallel()
+	full, other := orders(subscriptions.IdentityFull), orders(subscriptions.IdentityDefault)
+	other.Table = "Other.Orders"
+	unknown := subscriptions.TableTypes{Schema: "public", Table: "unknown"}
+	known := []subscriptions.TableTypes{full, other, unknown}
+	programs := subscriptions.NewPrograms()
+	for name, c := range map[string]struct {
+		events        []string
+		filter, order string
+		fault         string
+		warning       string
+	}{
+		"well":                    {events: []string{"public.orders.*"}, filter: `'status' in data.changed`},
+		"no such column":          {events: []string{"public.orders.updated"}, filter: `data.row.totl > 1.0`, fault: "filter line 1, column 9"},
+		"another type":            {events: []string{"public.orders.updated"}, filter: `data.row.total == 'much'`, fault: "filter must be a CEL expression: line 1, column 16"},
+		"changed is not known":    {events: []string{"public.Other%2EOrders.updated"}, filter: `'status' in data.changed`, fault: `ALTER TABLE public."Other.Orders" REPLICA IDENTITY FULL`},
+		"nor for one of them":     {events: []string{"public.**"}, filter: `'status' in data.changed`, warning: `filter, line 1, column 17: data.changed is not known for updates of public."Other.Orders"`},
+		"of no table":             {events: []string{"user.*"}, filter: `data.whatever == 1`},
+		"of a table to come":      {events: []string{"public.unknown.*"}, filter: `data.row.whatever == 1`},
+		"a key that deletes lack": {events: []string{"public.Other%2EOrders.*"}, order: `data.row.customer_id`, warning: "ordering_key, line 1, column 9: data.row.customer_id is outside the replica identity"},
+	} {
+		spec := subscriptions.Spec{Events: c.events}
+		if c.filter != "" {
+			spec.Filter = &c.filter
+		}
+		if c.order != "" {
+			spec.OrderingKey = &c.order
+		}
+		warnings, err := programs.Check(&spec, known)
+		if c.fault == "" && err != nil || c.fault != "" && (err == nil || !strings.Contains(err.Error(), c.fault)) {
+			t.Errorf("%s: %v, want %q", name, err, c.fault)
+		}
+		if said := strings.Join(warnings, "\n"); c.warning == "" && said != "" || !strings.Contains(said, c.warning) {
+			t.Errorf("%s: warnings %q, want %q", name, said, c.warning)
+		}
+	}
+}

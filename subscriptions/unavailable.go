@@ -10,8 +10,5 @@ var unavailable = []struct {
 	remedy string
 	used   func(*Spec) bool
 }{
-	{"filter", leaveOut, func(s *Spec) bool { return s.Filter != nil }},
-	{"transform", leaveOut, func(s *Spec) bool { return s.Transform != nil }},
-	{"ordering_key", leaveOut, func(s *Spec) bool { return s.OrderingKey != nil }},
 	{"compact", "use false", func(s *Spec) bool { return s.Compact }},
 }

@@ -206,10 +206,7 @@ func TestMembersOfPeopleAreChecked(t *testing.T) {
 func TestMembersWithoutBehaviourYetAreRefusedByName(t *testing.T) {
 	t.Parallel()
 	for field, change := range map[string]func(*subscriptions.Spec){
-		"filter":       func(s *subscriptions.Spec) { s.Filter = new("true") },
-		"transform":    func(s *subscriptions.Spec) { s.Transform = new("data") },
-		"ordering_key": func(s *subscriptions.Spec) { s.OrderingKey = new("data.row.id") },
-		"compact":      func(s *subscriptions.Spec) { s.Compact = true },
+		"compact": func(s *subscriptions.Spec) { s.Compact = true },
 	} {
 		field = strings.TrimSpace(field)
 		got := faultsOf(t, change)

@@ -41,9 +41,11 @@ type jsonObject struct {
 	d     *Decoded
 	kind  objectKind
 	raw   []byte
-	keep  bool   // see keep.go
-	gone  bool   // member row is member old
-	index *index // shared by all views of the object
+	keep  bool        // see keep.go
+	gone  bool        // member row is member old
+	past  bool        // member row is the row before the update
+	under *jsonObject // its members come before these: what the row was before
+	index *index      // shared by all views of the object
 }
 
 // index is the members of an object in their order. It is guarded by d.mu.
@@ -183,6 +185,14 @@ func (o *jsonObject) find(name string) ref.Val {
 	if o.gone && name == "row" {
 		name = "old"
 	}
+	if o.under != nil {
+		if v := o.under.find(name); v != nil {
+			return v
+		}
+	}
+	if o.past && name == "row" {
+		return o.rowBefore()
+	}
 	o.d.mu.Lock()
 	defer o.d.mu.Unlock()
 	if err := o.parse(); err != nil {
@@ -193,6 +203,21 @@ func (o *jsonObject) find(name string) ref.Val {
 		return nil
 	}
 	return o.value(&o.index.list[i])
+}
+
+// rowBefore is the row as it was before the update, as far as member old says.
+func (o *jsonObject) rowBefore() ref.Val {
+	plain := *o
+	plain.past = false
+	row, old := plain.find("row"), plain.find("old")
+	r, isRow := row.(*jsonObject)
+	b, isOld := old.(*jsonObject)
+	if !isRow || !isOld {
+		return row
+	}
+	was := *r
+	was.under = b
+	return &was
 }
 
 // value reads a member. d.mu is held.

@@ -115,6 +115,7 @@ type Subscription struct {
 	Health      string    `json:"health"`           // healthy, parked, probing, recovering
 	Secret      string    `json:"secret,omitempty"` // in the answers to create and rotate only
 	PublicKeys  []string  `json:"public_keys"`      // with signing v1a: "whpk_" and base64, newest first
+	Warnings    []string  `json:"warnings"`         // of its expressions
 	CreatedAt   time.Time `json:"created_at"`
 	UpdatedAt   time.Time `json:"updated_at"`
 	Version     int64     `json:"version"`
@@ -184,7 +185,8 @@ type EndpointHealth struct {
 	NextProbeAt   *time.Time `json:"next_probe_at"`
 	FailureRate   *float64   `json:"failure_rate"` // 0 to 1, of the last minute or so
 	LastSuccessAt *time.Time `json:"last_success_at"`
-	Hold          *string    `json:"hold"` // why nothing is sent: paused, disabled, endpoint, window, store, parked
+	Hold          *string    `json:"hold"`       // why nothing is sent: paused, disabled, endpoint, window, store, filter_error, parked
+	HoldError     *string    `json:"hold_error"` // with filter_error
 	HeldSince     *time.Time `json:"held_since"`
 	OpensAt       *time.Time `json:"opens_at"` // of a window that is closed
 	Backlog       int64      `json:"backlog"`  // events, at most
