@@ -44,7 +44,7 @@ func memberDocs() map[string]memberDoc {
 		"Subscription.ordering":      {text: "key: events of one key wait for each other, also across retries; none: they do not.", standard: "key", enum: []any{"key", "none"}},
 		"Subscription.ordering_key":  {text: "null: the row's primary key; else CEL, such as data.row.customer_id: events of a table with the same value wait for each other. One that has no value waits for all of its table, and they for it."},
 		"Subscription.on_dead":       {text: "skip: a key goes on after a dead letter; block: it waits for a person.", standard: "skip", enum: []any{"skip", "block"}},
-		"Subscription.compact":       {text: "Only the newest event of a key; not available in this version.", standard: false},
+		"Subscription.compact":       {text: "From a backlog, of what has been read ahead (10,000 events at most), only the newest event of each key that was never tried: what it supersedes is not sent. Key changes and truncates stay, and so does all that comes while the subscription has no backlog. Not with ordering none.", standard: false},
 		"Subscription.max_in_flight": {text: "Requests at once.", standard: 64, min: 1, max: 1000},
 		"Subscription.rate_limit":    {text: "null: none. A ceiling beside max_in_flight, of all requests: retries and probes too."},
 		"Subscription.batch":         {text: "Several events in one request, as a CloudEvents JSON array: only with format cloudevents. A refusal splits it until the one event is found that it is about; so does a failure that stays while other requests get through."},

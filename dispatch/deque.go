@@ -13,6 +13,9 @@ func (d *deque) len() int { return d.n }
 // at is the entry i places behind the first.
 func (d *deque) at(i int) *entry { return d.ring[(d.head+i)&(len(d.ring)-1)] }
 
+// set puts another entry in the place of one.
+func (d *deque) set(i int, e *entry) { d.ring[(d.head+i)&(len(d.ring)-1)] = e }
+
 // first is the first entry, nil when there is none.
 func (d *deque) first() *entry {
 	if d.n == 0 {

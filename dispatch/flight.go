@@ -36,7 +36,7 @@ func (l *lane) mayStart() bool {
 		return false
 	}
 	now := time.Now()
-	if l.closed(now) || !l.paced(now) {
+	if l.closed(now) || l.readsAhead(now) || !l.paced(now) {
 		return false
 	}
 	if now.Before(l.holdUntil) || !l.s.live(now) {

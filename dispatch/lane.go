@@ -111,6 +111,8 @@ type lane struct {
 	failureRate  float64   // as its row has it
 	healthAt     time.Time // when its row last got a health
 
+	aheadUntil time.Time // a lane that compacts reads ahead, and sends nothing; zero: it does not
+
 	attached bool         // the head reader feeds it
 	inbox    []*candidate // what it was given and nobody has looked at
 	reading  bool         // a reader of its own feeds it
@@ -147,6 +149,9 @@ func newLane(s *session, l store.Lane, target *Target, hold Hold) *lane {
 	}
 	ln.resume(l.Health, time.Now())
 	ln.bounds = boundsOf(l.Subscription.Batch)
+	if l.Subscription.Compact {
+		ln.bounds.events = max(ln.bounds.events, compactEvents)
+	}
 	ln.batches = newBatching(l.Subscription.Batch, ln.health.State)
 	return ln
 }
@@ -252,6 +257,9 @@ func (l *lane) take(events []*store.Event, v *verdict) (fresh bool) {
 		l.window.push(e)
 		l.trim()
 		return false
+	}
+	if l.sub.Compact && (v == nil || v.fault == nil) && l.compact(e, events) {
+		return true
 	}
 	l.window.push(e)
 	if v != nil && v.fault != nil {

@@ -15,6 +15,7 @@ type metrics struct {
 	delivery  prometheus.Histogram
 	lost      prometheus.Counter
 	heldEnded *prometheus.CounterVec
+	compacted prometheus.Counter
 	delivered prometheus.Counter // of attempts: the success, looked up once
 }
 
@@ -37,9 +38,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m.heldEnded = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "rowcall_given_up_events_total", Help: "Events that lanes held for too long and gave up, by what became of them and why.",
 	}, []string{"then", "reason"})
+	m.compacted = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "rowcall_compacted_events_total", Help: "Events of a backlog that were not sent, because a newer one of their key was (compact).",
+	})
 	m.delivered = m.attempts.WithLabelValues("delivered", "")
 	if r != nil {
-		r.MustRegister(m.attempts, m.attempt, m.delivery, m.lost, m.heldEnded)
+		r.MustRegister(m.attempts, m.attempt, m.delivery, m.lost, m.heldEnded, m.compacted)
 	}
 	return m
 }

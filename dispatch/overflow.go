@@ -273,8 +273,10 @@ func (l *lane) takeInOne(ev *store.Event, a, b *overflow) {
 		}
 		return
 	}
-	e := &entry{offset: ev.Offset, key: ev.Key, key2: ev.OldKey, size: int64(len(ev.Data)), walked: true, heapIndex: -1,
-		unjudged: l.rules.filters(), foreign: l.draining && l.sub.Ordering != subscriptions.OrderNone}
+	e := &entry{
+		offset: ev.Offset, key: ev.Key, key2: ev.OldKey, size: int64(len(ev.Data)), walked: true, heapIndex: -1,
+		unjudged: l.rules.filters(), foreign: l.draining && l.sub.Ordering != subscriptions.OrderNone,
+	}
 	e.ownKeys()
 	l.order.add(e)
 	for _, o := range keys {

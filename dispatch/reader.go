@@ -127,6 +127,9 @@ func (s *session) startReader(ctx context.Context, l *lane) {
 func (s *session) lag(ctx context.Context, l *lane) {
 	set := subscriptions.NewSet([][]string{l.sub.Events})
 	var page []*store.Event
+	l.mu.Lock()
+	l.readAhead()
+	l.mu.Unlock()
 	for ctx.Err() == nil {
 		if s.attach(l) || !l.awaitRoom(ctx) {
 			return
@@ -175,6 +178,9 @@ func (s *session) attach(l *lane) bool {
 	}
 	l.attached, l.reading = true, false
 	l.mark()
+	if !l.aheadUntil.IsZero() {
+		l.pump()
+	}
 	return true
 }
 

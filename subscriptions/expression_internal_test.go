@@ -5,7 +5,6 @@ import (
 	"testing"
 )
 
-// The members are not available yet, so no Spec reaches this check from outside.
 func TestSyntaxIsCheckedWhereTheFieldHasNoOtherFault(t *testing.T) {
 	t.Parallel()
 	var e FieldErrors

@@ -7,8 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// merged is what a document makes of s before anything is judged, since Specs
-// with members that are not available yet are never handed out.
+// merged is what a document makes of s before anything is judged.
 func merged(t *testing.T, s Spec, document string) (Spec, FieldErrors) {
 	t.Helper()
 	tree, err := parseTree([]byte(document))

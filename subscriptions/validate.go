@@ -35,11 +35,6 @@ func (s *Spec) faults() FieldErrors {
 	e.checkEndpoint(&s.Endpoint)
 	e.checkDelivery(s)
 	e.checkPolicies(s)
-	for _, member := range unavailable {
-		if member.used(s) && !e.has(member.field) {
-			e.add(member.field, "is not available in this version; %s", member.remedy)
-		}
-	}
 	e.checkSyntax("filter", s.Filter)
 	e.checkSyntax("transform", s.Transform)
 	e.checkSyntax("ordering_key", s.OrderingKey)
@@ -100,6 +95,9 @@ func (e *FieldErrors) checkSyntax(field string, text *string) {
 func (e *FieldErrors) checkDelivery(s *Spec) {
 	checkOneOf(e, "format", s.Format, CloudEvents, CloudEventsBinary, Raw)
 	checkOneOf(e, "ordering", s.Ordering, OrderKey, OrderNone)
+	if s.Compact && s.Ordering == OrderNone {
+		e.add("compact", `must be false where ordering is "none": there is no newest event of a key without keys`)
+	}
 	e.checkExpression("ordering_key", s.OrderingKey)
 	if s.OrderingKey != nil && s.Ordering == OrderNone {
 		e.add("ordering_key", `must be null where ordering is "none"`)
