@@ -129,6 +129,8 @@ func New(st *store.Store, config Config) (*API, error) {
 	a.registerDeadRanges()
 	a.registerAttempts()
 	a.registerSources()
+	a.registerAPIKeys()
+	a.registerAudit()
 	a.registerSessions()
 	a.registerGroups()
 	a.registerBoard()

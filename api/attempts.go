@@ -82,7 +82,7 @@ func (a *API) listAttempts(ctx context.Context, in *attemptsInput) (*attemptsOut
 	if err != nil {
 		return nil, err
 	}
-	filter := store.AttemptFilter{Subscription: subscription, PastLane: store.LaneID(at[1]), PastOffset: store.Offset(at[2])}
+	filter := store.AttemptFilter{Labels: restriction(ctx), Subscription: subscription, PastLane: store.LaneID(at[1]), PastOffset: store.Offset(at[2])}
 	if position != "" {
 		filter.Past = time.UnixMicro(at[0]).UTC()
 	}

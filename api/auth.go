@@ -105,6 +105,18 @@ func (a *authenticator) forget(hash []byte) {
 	delete(a.cache, [32]byte(hash))
 }
 
+// forgetAll drops what is remembered of a key and of all sessions: those of the
+// key are not told from others.
+func (a *authenticator) forgetAll(hash []byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for known, cached := range a.cache {
+		if cached.key.Parent != "" || known == [32]byte(hash) {
+			delete(a.cache, known)
+		}
+	}
+}
+
 // fail counts a failed sign-in and returns the problem to answer with. Only
 // failures are ever held back: whoever shares an address with an attacker gets
 // in with a valid key.
@@ -154,7 +166,7 @@ func allows(key store.APIKey, scope Scope) bool {
 }
 
 // authorize lets a request on whose key is valid and holds the scope.
-func (a *API) authorize(scope Scope) func(huma.Context, func(huma.Context)) {
+func (a *API) authorize(scope Scope, labels bool) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		r, _ := humachi.Unwrap(ctx)
 		// The peer's own address: headers that claim another one are not believed.
@@ -180,7 +192,10 @@ func (a *API) authorize(scope Scope) func(huma.Context, func(huma.Context)) {
 			refuse(ctx, a.problemOf(r.Context(), "sign-in", err))
 		case !allows(key, scope):
 			refuse(ctx, newProblem(problemForbidden, "the route needs a key with scope "+string(scope)))
+		case len(key.Labels) > 0 && !labels:
+			refuse(ctx, newProblem(problemForbidden, "the key is restricted to some subscriptions by its labels, and the route is not about these alone"))
 		default:
+			ctx = huma.WithValue(ctx, remoteKey{}, peer.Addr().Unmap().String())
 			next(huma.WithValue(ctx, callerKey{}, key))
 		}
 	}

@@ -135,7 +135,7 @@ func (a *API) listDeliveries(ctx context.Context, in *deliveriesInput) (*deliver
 	}
 	found, err := a.store.Deliveries(ctx, store.DeliveryFilter{
 		Subscription: subscription, State: in.State, Reason: in.Reason, Type: in.Type, Key: in.Key,
-		Since: in.Since, Until: in.Until, Past: store.Offset(at[0]), PastLane: store.LaneID(at[1]),
+		Since: in.Since, Until: in.Until, Past: store.Offset(at[0]), PastLane: store.LaneID(at[1]), Labels: restriction(ctx),
 	}, in.Limit+1)
 	if err != nil {
 		return nil, err
@@ -163,6 +163,9 @@ func (a *API) getDelivery(ctx context.Context, in *deliveryPath) (*deliveryOutpu
 		return nil, store.ErrNotFound
 	}
 	d, err := a.store.Delivery(ctx, id.lane, id.offset)
+	if err == nil {
+		err = a.checkSeen(ctx, d.Subscription)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -176,6 +179,9 @@ func (a *API) request(action string) func(context.Context, *deliveryPath) (*requ
 		id, ok := parseDeliveryID(in.ID)
 		if !ok {
 			return nil, store.ErrNotFound
+		}
+		if err := a.checkSeenDelivery(ctx, id); err != nil {
+			return nil, err
 		}
 		err := a.store.Request(ctx, store.Intent{Lane: id.lane, Offset: id.offset, Action: action, Actor: caller(ctx)})
 		if err != nil {

@@ -32,13 +32,14 @@ type world struct {
 	keys  map[api.Scope]string
 	logs  *lockedBuffer
 	doc   func() *openapi3.T
+	url   string // of the database
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	url := storetest.URL(t)
 	w := &world{
-		t: t, store: storetest.OpenWith(t, store.Config{URL: url}),
+		t: t, url: url, store: storetest.OpenWith(t, store.Config{URL: url}),
 		keys: map[api.Scope]string{}, logs: &lockedBuffer{},
 	}
 	conn, err := pgx.Connect(t.Context(), url)

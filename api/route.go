@@ -14,6 +14,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
+
+	"github.com/rowcall/rowcall/store"
 )
 
 // Scope is a right that a key may hold and a route asks for.
@@ -46,7 +48,7 @@ func handle[I, O any](a *API, op huma.Operation, scope Scope, fn func(context.Co
 		panic(fmt.Sprintf("route %s %s: no such scope: %q", op.Method, op.Path, scope))
 	}
 	route := op.Method + " " + op.Path
-	op.Middlewares = huma.Middlewares{a.authorize(scope), checkQuery}
+	op.Middlewares = huma.Middlewares{a.authorize(scope, obeysLabels(op.OperationID)), checkQuery}
 	if op.RequestBody != nil {
 		op.MaxBodyBytes = maxBody + 1
 		op.SkipValidateBody = true // the handler's parser is the one judge of a body
@@ -62,6 +64,9 @@ func handle[I, O any](a *API, op huma.Operation, scope Scope, fn func(context.Co
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		asked, cancel := context.WithTimeout(ctx, requestTimeout)
 		defer cancel()
+		if audited(op) {
+			asked = store.WithChange(asked, &store.Change{Actor: caller(ctx), Remote: remoteOf(ctx), Action: op.OperationID})
+		}
 		out, err := fn(asked, in)
 		if err != nil {
 			return nil, a.problemOf(ctx, route, err)

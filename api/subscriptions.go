@@ -117,7 +117,7 @@ func (a *API) listSubscriptions(ctx context.Context, in *subscriptionsInput) (*s
 		return nil, err
 	}
 	found, err := a.store.Subscriptions(ctx, store.SubscriptionFilter{
-		Name: in.Name, State: in.State, After: subscriptions.ID(after),
+		Labels: restriction(ctx), Name: in.Name, State: in.State, After: subscriptions.ID(after),
 	}, in.Limit+1)
 	if err != nil {
 		return nil, err
@@ -156,6 +156,9 @@ func (a *API) createSubscription(ctx context.Context, in *createInput) (*created
 	}
 	start, startErr := parseStart(in.RawBody)
 	if err := joinFields(specErr, startErr); err != nil {
+		return nil, err
+	}
+	if err := staysSeen(ctx, spec.Labels); err != nil {
 		return nil, err
 	}
 	secret := subscriptions.NewSigningSecret()
@@ -250,6 +253,9 @@ func (a *API) edit(ctx context.Context, in *EditInput, change func(*subscription
 		} else if err != nil {
 			return nil, err
 		}
+		if err := staysSeen(ctx, sub.Labels); err != nil {
+			return nil, err
+		}
 		err = a.store.UpdateSubscription(ctx, &sub, version)
 		if err == nil {
 			return a.answer(ctx, sub)
@@ -277,7 +283,11 @@ func (a *API) subscription(ctx context.Context, text string) (subscriptions.Subs
 	if err != nil {
 		return subscriptions.Subscription{}, store.ErrNotFound
 	}
-	return a.store.Subscription(ctx, id)
+	sub, err := a.store.Subscription(ctx, id)
+	if err == nil && !sees(ctx, sub.Labels) {
+		return subscriptions.Subscription{}, store.ErrNotFound
+	}
+	return sub, err
 }
 
 func (a *API) answer(ctx context.Context, sub subscriptions.Subscription) (*subscriptionOutput, error) {

@@ -160,6 +160,7 @@ func (s *Store) addAttemptDay(ctx context.Context, day time.Time) error {
 // AttemptFilter selects attempts for a list. What is zero does not filter.
 type AttemptFilter struct {
 	Subscription subscriptions.ID
+	Labels       Labels
 	Offset       Offset // of one event; 0: of all
 	Outcome      *int16
 	Past         time.Time // keyset: older than it; zero: from the newest
@@ -176,6 +177,7 @@ WHERE a.at >= $1 AND a.at < $2
   AND ($6 = '' OR a.lane IN (SELECT lane FROM rowcall.cursors WHERE subscription = $6))
   AND ($7::bigint = 0 OR a."offset" = $7)
   AND ($8::smallint IS NULL OR a.outcome = $8)
+  AND ($10::jsonb = '{}' OR c.subscription IN (` + labelledSQL + `$10))
 ORDER BY a.at DESC, a.lane DESC, a."offset" DESC LIMIT $9`
 
 // Attempts lists attempts, newest first. Those of a deleted subscription are
@@ -226,7 +228,7 @@ func (s *Store) attempts(ctx context.Context, f AttemptFilter, limit int) ([]Att
 
 func (s *Store) attemptSlice(ctx context.Context, f AttemptFilter, from, until time.Time, limit int) ([]Attempt, error) {
 	rows, err := s.pool.Query(ctx, attemptsSQL, from, until, nullTime(f.Past), int32(f.PastLane), int64(f.PastOffset),
-		f.Subscription, int64(f.Offset), f.Outcome, limit)
+		f.Subscription, int64(f.Offset), f.Outcome, limit, f.Labels.json())
 	if err != nil {
 		return nil, err
 	}

@@ -116,10 +116,16 @@ UPDATE rowcall.cursors c SET given_up = c.given_up + gone.events FROM gone WHERE
 // DiscardDeadRange gives a dead range up: its events are counted as discarded.
 // ErrNotFound where it is not there.
 func (s *Store) DiscardDeadRange(ctx context.Context, id int64) error {
-	tag, err := s.pool.Exec(ctx, discardRangeSQL, id)
-	if err == nil && tag.RowsAffected() == 0 {
-		err = ErrNotFound
-	}
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, discardRangeSQL, id)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		return audit(ctx, tx, fmt.Sprint("dead-range/drg_", id), nil, nil)
+	})
 	if err != nil {
 		return fmt.Errorf("discard dead range %d: %w", id, err)
 	}

@@ -113,6 +113,7 @@ type DeliveryFilter struct {
 	Until        time.Time        `json:"until,omitzero"` // before it
 	Past         Offset           `json:"-"`              // keyset, newest offset first: below (Past, PastLane)
 	PastLane     LaneID           `json:"-"`
+	Labels       Labels           `json:"-"` // for Deliveries alone
 }
 
 // deliveryMatches says whether a delivery d of a lane c is one that a
@@ -140,6 +141,7 @@ SELECT ` + deliveryColumns + `, c.subscription, d.event
 FROM rowcall.deliveries d JOIN rowcall.cursors c ON c.lane = d.lane
 WHERE ` + deliveryMatches + `
   AND ($8::bigint = 0 OR (d."offset", d.lane) < ($8, $9::integer))
+  AND ($11::jsonb = '{}' OR c.subscription IN (` + labelledSQL + `$11))
 ORDER BY d."offset" DESC, d.lane DESC LIMIT $10`
 
 // Deliveries lists deliveries, newest offset first, with the attributes of
@@ -153,7 +155,7 @@ func (s *Store) Deliveries(ctx context.Context, f DeliveryFilter, limit int) ([]
 }
 
 func (s *Store) deliveries(ctx context.Context, f DeliveryFilter, limit int) ([]Delivery, error) {
-	rows, err := s.pool.Query(ctx, deliveriesSQL, f.args(int64(f.Past), int32(f.PastLane), limit)...)
+	rows, err := s.pool.Query(ctx, deliveriesSQL, f.args(int64(f.Past), int32(f.PastLane), limit, f.Labels.json())...)
 	if err != nil {
 		return nil, err
 	}

@@ -114,6 +114,9 @@ func (s *Store) AcceptGaps(ctx context.Context, name, actor string) (int, error)
 		if _, err := tx.Exec(ctx, leaveGapSQL, int32(id)); err != nil {
 			return err
 		}
+		if err := audit(ctx, tx, "source/"+name, nil, map[string]int{"accepted": accepted}); err != nil {
+			return err
+		}
 		return s.notify(ctx, tx, TopicGaps)
 	})
 	if err != nil {

@@ -40,6 +40,9 @@ func (s *Store) Request(ctx context.Context, in Intent) error {
 		if tag.RowsAffected() == 0 {
 			return ErrNotFound
 		}
+		if err := audit(ctx, tx, fmt.Sprintf("delivery/dlv_%d_%d", in.Lane, in.Offset), nil, nil); err != nil {
+			return err
+		}
 		return s.notify(ctx, tx, TopicIntents)
 	})
 	if err != nil {
@@ -61,6 +64,9 @@ WHERE c.subscription = $1 AND c.health->>'state' = 'parked'
 func (s *Store) RequestProbe(ctx context.Context, id subscriptions.ID, actor string) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, insertProbeSQL, id, cleanText(actor)); err != nil {
+			return err
+		}
+		if err := audit(ctx, tx, subscriptionObject(id), nil, nil); err != nil {
 			return err
 		}
 		return s.notify(ctx, tx, TopicIntents)

@@ -89,6 +89,9 @@ func (s *Store) CreateJob(ctx context.Context, j *Job) error {
 		if err != nil {
 			return err
 		}
+		if err := audit(ctx, tx, "job/"+string(j.ID), nil, map[string]any{"subscription": j.Subscription, "filter": json.RawMessage(spec), "total": j.Total}); err != nil {
+			return err
+		}
 		return s.notify(ctx, tx, TopicJobs)
 	})
 	if err != nil {
@@ -213,6 +216,9 @@ func (s *Store) SetJobState(ctx context.Context, id JobID, state JobState) (Job,
 			return fmt.Errorf("%w: it is %s", ErrConflict, j.State)
 		}
 		if err != nil {
+			return err
+		}
+		if err := audit(ctx, tx, "job/"+string(id), nil, nil); err != nil {
 			return err
 		}
 		return s.notify(ctx, tx, TopicJobs)

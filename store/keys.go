@@ -19,9 +19,11 @@ type APIKey struct {
 	Scopes     []string
 	Bootstrap  bool
 	CreatedAt  time.Time
-	ExpiresAt  time.Time // zero: never
-	LastUsedAt time.Time // zero: never
-	Parent     string    // of a session: the id of its key, whose Scopes are its own; else empty
+	ExpiresAt  time.Time         // zero: never
+	LastUsedAt time.Time         // zero: never
+	Labels     map[string]string // subscriptions that have them all are all that it sees; empty: it sees every one
+	CreatedBy  string            // id of the key that made it; empty: the configuration
+	Parent     string            // of a session: the id of its key, whose Scopes are its own; else empty
 }
 
 // Instances that start at the same moment take turns: else each would revoke
@@ -69,7 +71,7 @@ func (s *Store) HasBootstrapKey(ctx context.Context) (bool, error) {
 }
 
 const keyByHashSQL = `
-SELECT k.id, k.name, k.hash, coalesce(p.scopes, k.scopes), k.bootstrap, k.created_at, k.expires_at, k.last_used_at,
+SELECT k.id, k.name, k.hash, coalesce(p.scopes, k.scopes), nullif(coalesce(p.labels, k.labels), '{}'), k.bootstrap, k.created_at, k.expires_at, k.last_used_at,
        coalesce(k.parent, ''), k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute'
 FROM rowcall.api_keys k LEFT JOIN rowcall.api_keys p ON p.id = k.parent
 WHERE k.hash = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AND ` + sessionLives
@@ -85,7 +87,7 @@ func (s *Store) APIKeyByHash(ctx context.Context, hash []byte) (APIKey, error) {
 	var key APIKey
 	var expires, used *time.Time
 	var touch bool
-	err := s.pool.QueryRow(ctx, keyByHashSQL, hash).Scan(&key.ID, &key.Name, &key.Hash, &key.Scopes, &key.Bootstrap,
+	err := s.pool.QueryRow(ctx, keyByHashSQL, hash).Scan(&key.ID, &key.Name, &key.Hash, &key.Scopes, &key.Labels, &key.Bootstrap,
 		&key.CreatedAt, &expires, &used, &key.Parent, &touch)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -58,6 +59,9 @@ func (s *Store) CreateSubscription(ctx context.Context, sub *subscriptions.Subsc
 			return err
 		}
 		if _, err := tx.Exec(ctx, insertCursorSQL, sub.ID, int64(at), start.Now); err != nil {
+			return err
+		}
+		if err := audit(ctx, tx, subscriptionObject(sub.ID), nil, row.seen()); err != nil {
 			return err
 		}
 		return s.notify(ctx, tx, TopicSubscriptions)
@@ -134,7 +138,11 @@ func (s *Store) UpdateSubscription(ctx context.Context, sub *subscriptions.Subsc
 		row.endpointSecrets = nil
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, updateSubscriptionSQL, sub.ID, version, row.name, row.state, row.reason, row.spec, row.secrets,
+		before, err := readSeen(ctx, tx, sub.ID)
+		if err != nil {
+			return err
+		}
+		err = tx.QueryRow(ctx, updateSubscriptionSQL, sub.ID, version, row.name, row.state, row.reason, row.spec, row.secrets,
 			row.endpointSecrets, row.previousEnds).
 			Scan(&row.version, &row.updatedAt)
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -148,6 +156,9 @@ func (s *Store) UpdateSubscription(ctx context.Context, sub *subscriptions.Subsc
 			return fmt.Errorf("%w: version %d is not the newest", ErrConflict, version)
 		}
 		if err != nil {
+			return err
+		}
+		if err := audit(ctx, tx, subscriptionObject(sub.ID), before, row.seen()); err != nil {
 			return err
 		}
 		return s.notify(ctx, tx, TopicSubscriptions)
@@ -177,6 +188,13 @@ func (s *Store) DeleteSubscription(ctx context.Context, id subscriptions.ID) err
 		}
 		if tag.RowsAffected() == 0 {
 			return ErrNotFound
+		}
+		before, err := readSeen(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		if err := audit(ctx, tx, subscriptionObject(id), before, nil); err != nil {
+			return err
 		}
 		if _, err := tx.Exec(ctx, deleteCursorsSQL, id); err != nil {
 			return err
@@ -210,9 +228,10 @@ func (s *Store) Subscription(ctx context.Context, id subscriptions.ID) (subscrip
 
 // SubscriptionFilter selects subscriptions for a list.
 type SubscriptionFilter struct {
-	Name  string // exact, or empty
-	State subscriptions.State
-	After subscriptions.ID // keyset: ids above it
+	Name   string // exact, or empty
+	State  subscriptions.State
+	Labels Labels
+	After  subscriptions.ID // keyset: ids above it
 }
 
 const subscriptionsSQL = `SELECT ` + subscriptionColumns + `
@@ -220,11 +239,12 @@ FROM rowcall.subscriptions s
 WHERE s.deleted_at IS NULL AND s.id > $1
   AND ($2 = '' OR s.name = $2)
   AND ($3 = '' OR s.state = $3)
+  AND ($5::jsonb = '{}' OR s.spec->'labels' @> $5)
 ORDER BY s.id LIMIT $4`
 
 // Subscriptions lists subscriptions by id.
 func (s *Store) Subscriptions(ctx context.Context, f SubscriptionFilter, limit int) ([]subscriptions.Subscription, error) {
-	rows, err := s.pool.Query(ctx, subscriptionsSQL, f.After, cleanText(f.Name), string(f.State), limit)
+	rows, err := s.pool.Query(ctx, subscriptionsSQL, f.After, cleanText(f.Name), string(f.State), limit, f.Labels.json())
 	if err != nil {
 		return nil, fmt.Errorf("list subscriptions: %w", err)
 	}
@@ -236,6 +256,27 @@ func (s *Store) Subscriptions(ctx context.Context, f SubscriptionFilter, limit i
 	}
 	return subs, nil
 }
+
+// labelledSQL lists the subscriptions whose labels contain what follows it.
+const labelledSQL = `SELECT id FROM rowcall.subscriptions WHERE spec->'labels' @> `
+
+// Labels are labels that a subscription must have, all of them, to be selected;
+// empty: none. They are JSON, so that filters can be compared.
+type Labels string
+
+// LabelsOf makes Labels.
+func LabelsOf(labels map[string]string) Labels {
+	if len(labels) == 0 {
+		return ""
+	}
+	raw, err := json.Marshal(labels)
+	if err != nil {
+		panic("marshal of a map of texts: " + err.Error())
+	}
+	return Labels(cleanJSON(raw))
+}
+
+func (l Labels) json() string { return cmp.Or(string(l), "{}") }
 
 // subscriptionRow is a subscription in the form of its row.
 type subscriptionRow struct {

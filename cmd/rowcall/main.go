@@ -36,6 +36,7 @@ type commands struct {
 	Deliveries    deliveriesCmd    `cmd:"" help:"See, retry and discard what could not be delivered." group:"client"`
 	Jobs          jobsCmd          `cmd:"" help:"See, pause and end bulk retries and discards." group:"client"`
 	Sources       sourcesCmd       `cmd:"" help:"See sources and their tables." group:"client"`
+	Keys          keysCmd          `cmd:"" help:"See, make and revoke API keys." group:"client"`
 }
 
 // program is what every command gets of the world around it.

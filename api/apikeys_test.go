@@ -1,0 +1,181 @@
+package api_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rowcall/rowcall/api"
+	"github.com/rowcall/rowcall/store"
+)
+
+type keyJSON struct {
+	ID, Name, Key string
+	Scopes        []string
+	CreatedBy     string  `json:"created_by"`
+	ExpiresAt     *string `json:"expires_at"`
+	LastUsedAt    *string `json:"last_used_at"`
+}
+
+func (w *world) newKey(body string) keyJSON {
+	w.t.Helper()
+	a := w.do(request{method: "POST", path: "/v1/api-keys", scope: api.ScopeAdmin, body: body})
+	if a.status != http.StatusCreated {
+		w.t.Fatalf("create key: %d %s", a.status, a.body)
+	}
+	var key keyJSON
+	a.into(w.t, &key)
+	return key
+}
+
+func TestAKeyIsMadeShownOnceUsedAndRevoked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	expires := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	key := w.newKey(`{"name":"billing","scopes":["publish","read","read"],"expires_at":"` + expires + `"}`)
+	if _, err := api.HashKey(key.Key); err != nil || strings.Join(key.Scopes, " ") != "publish read" || *key.ExpiresAt != expires || key.CreatedBy != "key_admin" {
+		t.Fatalf("made %+v, %v", key, err)
+	}
+	if a := w.do(request{method: "GET", path: "/v1/subscriptions", key: key.Key}); a.status != 200 {
+		t.Errorf("its own scope: %d", a.status)
+	}
+	w.do(request{method: "GET", path: "/v1/api-keys", key: key.Key}).problem(t, 403, "forbidden")
+	session := w.do(request{method: "POST", path: "/v1/sessions", key: key.Key})
+	var made struct{ Token string }
+	session.into(t, &made)
+	list := w.do(request{method: "GET", path: "/v1/api-keys?limit=1000", scope: api.ScopeAdmin})
+	var page struct{ Items []keyJSON }
+	list.into(t, &page)
+	seen := map[string]keyJSON{}
+	for _, k := range page.Items {
+		seen[k.ID] = k
+	}
+	if len(seen) != 6 || seen[key.ID].Name != "billing" || seen[key.ID].LastUsedAt == nil || strings.Contains(list.body, key.Key[10:40]) || strings.Contains(list.body, `"key"`) {
+		t.Errorf("list: %s", list.body)
+	}
+	revoke := request{method: "DELETE", path: "/v1/api-keys/" + key.ID, scope: api.ScopeAdmin}
+	if a := w.do(revoke); a.status != http.StatusNoContent {
+		t.Fatalf("revoke: %d %s", a.status, a.body)
+	}
+	for name, text := range map[string]string{"the key": key.Key, "its session": made.Token} {
+		if a := w.do(request{method: "GET", path: "/v1/subscriptions", key: text, remote: "192.0.2.9:1"}); a.status != 401 {
+			t.Errorf("%s after its end: %d", name, a.status)
+		}
+	}
+	w.do(revoke).problem(t, 404, "not-found")
+	hash, err := api.HashKey(api.NewKey())
+	if err == nil {
+		err = w.store.SetBootstrapKey(t.Context(), hash)
+	}
+	keys, err2 := w.store.APIKeys(t.Context(), "", 100)
+	if err != nil || err2 != nil {
+		t.Fatal(err, err2)
+	}
+	for _, k := range keys {
+		if k.Bootstrap {
+			w.do(request{method: "DELETE", path: "/v1/api-keys/" + k.ID, scope: api.ScopeAdmin}).problem(t, 409, "conflict")
+		}
+	}
+}
+
+func TestAFaultyKeyIsRefusedByItsFields(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for body, locations := range map[string]string{
+		`{}`:                                                                    "body.name body.scopes",
+		`{"name":"a","scopes":["root"]}`:                                        "body.scopes",
+		`{"name":"a","scopes":[]}`:                                              "body.scopes",
+		`{"name":"a","scopes":"read"}`:                                          "body.scopes body.scopes",
+		`{"name":"a\u0001","scopes":["read"]}`:                                  "body.name",
+		`{"name":"a","scopes":["read"],"labels":{"A":"b"}}`:                     "body.labels",
+		`{"name":"a","scopes":["read"],"labels":{"a":1}}`:                       "body.labels",
+		`{"name":"a","scopes":["admin"],"labels":{"a":"b"}}`:                    "body.labels",
+		`{"name":"a","scopes":["read"],"expires_at":"2020-01-01T00:00:00Z"}`:    "body.expires_at",
+		`{"name":"a","scopes":["read"],"expires_at":"tomorrow"}`:                "body.expires_at",
+		`{"name":"a","scopes":["read"],"expire":"x"}`:                           "body",
+		`{"name":"a","name":"b","scopes":["read"]}`:                             "body.name",
+		`{"name":"` + strings.Repeat("a", 101) + `","scopes":["read","write"]}`: "body.name",
+	} {
+		p := w.do(request{method: "POST", path: "/v1/api-keys", scope: api.ScopeAdmin, body: body}).problem(t, 422, "validation")
+		if p.locations() != locations {
+			t.Errorf("%s: %+v", body, p.Errors)
+		}
+	}
+}
+
+func TestAKeyWithLabelsSeesItsSubscriptionsAndNothingOfOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	key := w.newKey(`{"name":"growth","scopes":["read","deliver","write","publish"],"labels":{"team":"growth"}}`).Key
+	own := w.subscribe("own", `"labels":{"team":"growth","env":"prod"}`)["id"].(string)
+	other := w.subscribe("other", `"labels":{"team":"core"}`)["id"].(string)
+	claim, _ := w.claim("shop")
+	w.write(claim, 1, 4, func(int) string { return "{}" })
+	dead := store.Delivery{Offset: 1, State: store.Dead, Keys: []string{}, Reason: "rejected"}
+	ownLane, otherLane := w.settle(own, dead), w.settle(other, dead)
+	at := time.Now()
+	if err := w.store.SaveAttempts(t.Context(), []store.Attempt{
+		{At: at, Lane: ownLane, Offset: 1, Attempt: 1, Status: 400, Outcome: 1, Reason: "rejected"},
+		{At: at, Lane: otherLane, Offset: 1, Attempt: 1, Status: 400, Outcome: 1, Reason: "rejected"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/v1/subscriptions", "/v1/deliveries", "/v1/attempts"} {
+		a := w.do(request{method: "GET", path: path, key: key})
+		if a.status != 200 || !strings.Contains(a.body, own) || strings.Contains(a.body, other) {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+		if a := w.do(request{method: "GET", path: path, scope: api.ScopeAdmin}); !strings.Contains(a.body, other) {
+			t.Errorf("%s: an admin does not see the other: %s", path, a.body)
+		}
+	}
+	ownDelivery, otherDelivery := deliveryOf(ownLane, 1), deliveryOf(otherLane, 1)
+	for _, r := range []request{
+		{method: "GET", path: "/v1/subscriptions/%"},
+		{method: "GET", path: "/v1/subscriptions/%/health"},
+		{method: "POST", path: "/v1/subscriptions/%/pause"},
+		{method: "POST", path: "/v1/subscriptions/%/resume"},
+		{method: "POST", path: "/v1/subscriptions/%/secret/rotate"},
+		{method: "PATCH", path: "/v1/subscriptions/%", body: `{"description":"x"}`},
+		{method: "GET", path: "/v1/deliveries/#"},
+		{method: "POST", path: "/v1/deliveries/#/retry"},
+		{method: "POST", path: "/v1/deliveries/#/discard"},
+		{method: "DELETE", path: "/v1/subscriptions/%"},
+	} {
+		template := r.path
+		r.key = key
+		r.path = strings.NewReplacer("%", other, "#", otherDelivery).Replace(template)
+		w.do(r).problem(t, 404, "not-found")
+		r.path = strings.NewReplacer("%", own, "#", ownDelivery).Replace(template)
+		if r.method == "DELETE" {
+			continue
+		}
+		if a := w.do(r); a.status >= 300 {
+			t.Errorf("%s %s: %d %s", r.method, r.path, a.status, a.body)
+		}
+	}
+	// It can neither make nor leave behind what it does not see.
+	const spec = `{"name":"new","events":["a"],"endpoint":{"url":"https://receiver.test/hooks"}`
+	p := w.do(request{method: "POST", path: "/v1/subscriptions", key: key, body: spec + `}`}).problem(t, 422, "validation")
+	if p.locations() != "body.labels" || !strings.Contains(p.Errors[0].Message, "team=growth") {
+		t.Errorf("create: %+v", p)
+	}
+	if a := w.do(request{method: "POST", path: "/v1/subscriptions", key: key, body: spec + `,"labels":{"team":"growth"}}`}); a.status != 201 {
+		t.Errorf("create: %d %s", a.status, a.body)
+	}
+	w.do(request{method: "PATCH", path: "/v1/subscriptions/" + own, key: key, body: `{"labels":{"team":null}}`}).problem(t, 422, "validation")
+	// A session of it is restricted as it is; routes about all are not for it.
+	var made struct{ Token string }
+	w.do(request{method: "POST", path: "/v1/sessions", key: key}).into(t, &made)
+	w.do(request{method: "GET", path: "/v1/subscriptions/" + other, key: made.Token}).problem(t, 404, "not-found")
+	for _, path := range []string{"/v1/events", "/v1/jobs", "/v1/sources"} {
+		if p := w.do(request{method: "GET", path: path, key: key}).problem(t, 403, "forbidden"); !strings.Contains(p.Detail, "labels") {
+			t.Errorf("%s: %+v", path, p)
+		}
+	}
+}
+
+func deliveryOf(lane store.LaneID, at int) string {
+	return "dlv_" + itoa(int(lane)) + "_" + itoa(at)
+}
