@@ -108,7 +108,7 @@ type DeliveryFilter struct {
 	State        DeliveryState    `json:"state,omitempty"`
 	Reason       string           `json:"reason,omitempty"`
 	Type         string           `json:"type,omitempty"` // of the event, exact
-	Key          string           `json:"key,omitempty"`  // exact: one it orders, or one of the event
+	Key          string           `json:"key,omitempty"`  // exact: one it orders; where it orders none, one of the event
 	Since        time.Time        `json:"since,omitzero"` // of UpdatedAt: at or after it
 	Until        time.Time        `json:"until,omitzero"` // before it
 	Past         Offset           `json:"-"`              // keyset, newest offset first: below (Past, PastLane)
@@ -121,11 +121,12 @@ type DeliveryFilter struct {
 const deliveryMatches = `($1 = '' OR c.subscription = $1)
   AND ($2 = '' OR d.state = $2)
   AND ($3 = '' OR d.reason = $3)
-  AND ($4 = '' AND ($5 = '' OR $5 = ANY(d.keys))
+  AND ($5 = '' OR cardinality(d.keys) = 0 OR $5 = ANY(d.keys))
+  AND ($4 = '' AND ($5 = '' OR cardinality(d.keys) > 0)
     OR d.event IS NULL AND EXISTS (SELECT FROM rowcall.events e WHERE e."offset" = d."offset"
-      AND ($4 = '' OR e.type = $4) AND ($5 = '' OR e.key = $5 OR e.old_key = $5))
+      AND ($4 = '' OR e.type = $4) AND ($5 = '' OR cardinality(d.keys) > 0 OR e.key = $5 OR e.old_key = $5))
     OR d.event IS NOT NULL AND ($4 = '' OR d.event->>'type' = $4)
-      AND ($5 = '' OR d.event->>'key' = $5 OR d.event->>'old_key' = $5))
+      AND ($5 = '' OR cardinality(d.keys) > 0 OR d.event->>'key' = $5 OR d.event->>'old_key' = $5))
   AND ($6::timestamptz IS NULL OR d.updated_at >= $6)
   AND ($7::timestamptz IS NULL OR d.updated_at < $7)`
 

@@ -87,6 +87,7 @@ type Store struct {
 	wide     atomic.Int64 // so many pages from now on are read with care for large events
 	others   atomic.Bool  // other instances live, and want to be told of a new head
 	backlogs backlogs     // what lanes owe, as it was last looked at
+	groups   groups
 	marked   atomic.Int64 // the head whose time was last noted
 
 	waiting publications // what waits for the appender to be published

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -54,6 +55,7 @@ type deliveryView struct {
 	Before     []client.Delivery // that it waits behind
 	After      int               // of its key, that wait behind it
 	AfterMore  bool
+	Unknown    bool        // there are too many deliveries to look for those of its key
 	Answer     *attemptRow // the last one with anything to show
 	Curl       string
 	MayDeliver bool
@@ -76,6 +78,10 @@ func deliveryTitle(d *client.Delivery) string {
 
 // relatedLimit is how many deliveries of the same key are looked at.
 const relatedLimit = 100
+
+// relatedTime is how long that may take: among a million deliveries of a
+// subscription, finding those of one key means to look at all.
+const relatedTime = 300 * time.Millisecond
 
 func readDelivery(v *visit) (deliveryView, error) {
 	ctx := v.Context()
@@ -104,10 +110,16 @@ func readDelivery(v *visit) (deliveryView, error) {
 		}
 		view.Curl = curlCommand(sub, d.Event)
 	}
+	quick, cancel := context.WithTimeout(ctx, relatedTime)
+	defer cancel()
 	for _, key := range d.Keys {
-		related, err := v.api.Deliveries(ctx, client.DeliveryQuery{
+		related, err := v.api.Deliveries(quick, client.DeliveryQuery{
 			PageQuery: client.PageQuery{Limit: relatedLimit}, Subscription: d.Subscription, Key: key,
 		})
+		if quick.Err() != nil && ctx.Err() == nil {
+			view.Unknown = true
+			break
+		}
 		if err != nil {
 			return deliveryView{}, err
 		}

@@ -29,6 +29,9 @@ func readFilter(q url.Values) failedFilter {
 // Any reports whether anything is filtered.
 func (f failedFilter) Any() bool { return f != failedFilter{} }
 
+// Address is the filter as an address ends with it.
+func (f failedFilter) Address() string { return f.query() }
+
 // query is the filter as an address has it; more are further members of it.
 func (f failedFilter) query(more ...string) string {
 	q := url.Values{}

@@ -63,7 +63,7 @@ func TestPagesHoldNoInlineStyleOrScript(t *testing.T) {
 	w := newWorld(t)
 	w.subscribe(nil)
 	inline := regexp.MustCompile(`(?i)<style|<script[^>]*>[^<]|\sstyle=|\son[a-z]+=|javascript:`)
-	for _, path := range []string{"/", "/subscriptions", "/subscriptions/new", "/failed", "/failed/deliveries", "/events", "/sources"} {
+	for _, path := range []string{"/", "/subscriptions", "/subscriptions/new", "/failed", "/failed/deliveries", "/jobs", "/events", "/sources"} {
 		if at := inline.FindString(w.page(path)); at != "" {
 			t.Errorf("%s holds %q", path, at)
 		}
@@ -155,6 +155,18 @@ func TestFailuresAreGroupedAndLeadToSingleDeliveries(t *testing.T) {
 	}
 	if n := count(); n != 2 {
 		t.Errorf("%d were asked for", n)
+	}
+	// Many at once: counted first, then a job that says how far it is.
+	bulk := w.do(request{path: "/failed/retry?state=dead&subscription=" + sub.ID, scope: api.ScopeDeliver})
+	if bulk.status != http.StatusOK || !strings.Contains(bulk.body, "Retry 2 deliveries?") {
+		t.Errorf("asking about all: %d", bulk.status)
+	}
+	made := w.do(request{method: "POST", path: "/failed/retry?state=dead&subscription=" + sub.ID, scope: api.ScopeDeliver, form: url.Values{}})
+	if job := w.page(strings.TrimSuffix(made.header.Get("Location"), "?done=started")); !strings.Contains(job, "The retry ") || !strings.Contains(job, " 2") {
+		t.Errorf("the job is not shown: %d to %s", made.status, made.header.Get("Location"))
+	}
+	if !strings.Contains(w.page("/jobs"), "retry of orders") {
+		t.Error("the job is not listed")
 	}
 }
 

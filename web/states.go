@@ -38,6 +38,11 @@ func sourceState(of string) state {
 	return state{cmp.Or(kinds[of], "idle"), of}
 }
 
+func jobState(of string) state {
+	kinds := map[string]string{"running": "warn", "paused": "idle", "done": "ok", "cancelled": "idle", "failed": "bad"}
+	return state{cmp.Or(kinds[of], "idle"), of}
+}
+
 func outcomeState(of string) state {
 	kinds := map[string]string{"delivered": "ok", "failed": "warn", "blocked": "bad"}
 	return state{cmp.Or(kinds[of], "idle"), of}

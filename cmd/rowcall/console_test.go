@@ -203,7 +203,7 @@ func TestAPersonFindsAndMendsAFailureInTheConsole(t *testing.T) {
 
 	pages := []string{
 		"/", "/subscriptions", "/subscriptions/new", "/subscriptions/" + sub, "/subscriptions/" + sub + "/edit", "/subscriptions/" + sub + "/delete",
-		"/subscriptions/" + sub + "/rotate", "/failed", "/failed/deliveries", delivery, delivery + "/discard", "/events", "/sources", "/sources/main", "/nowhere",
+		"/subscriptions/" + sub + "/rotate", "/failed", "/failed/deliveries", "/failed/retry?state=dead", "/jobs", delivery, delivery + "/discard", "/events", "/sources", "/sources/main", "/nowhere",
 	}
 	events, err := w.api.Events(t.Context(), client.EventQuery{})
 	if err != nil || len(events.Items) == 0 {

@@ -1,0 +1,201 @@
+package web
+
+import (
+	"net/url"
+	"time"
+
+	"github.com/rowcall/rowcall/api/client"
+)
+
+// bulkView asks whether an action on everything that a filter selects is meant.
+type bulkView struct {
+	Action  string
+	Filter  failedFilter
+	Name    string // of the subscription; empty: of all
+	Count   client.Count
+	Back    string
+	Here    string
+	Problem string
+}
+
+// bulk is the filter as the API takes it for many at once.
+func (f failedFilter) bulk() client.BulkFilter {
+	q := f.deliveries("")
+	return client.BulkFilter{Subscription: f.Subscription, State: f.State, Reason: f.Reason, Type: f.Type, Key: f.Key, Since: q.Since}
+}
+
+func confirmBulk(action string) func(*visit) error {
+	return func(v *visit) error {
+		view, err := readBulk(v, action)
+		if err != nil {
+			return err
+		}
+		verb := map[string]string{"retry": "Retry ", "discard": "Discard "}[action]
+		title := verb + plural(view.Count.Total, "delivery", "deliveries") + "?"
+		if view.Count.AtLeast {
+			title = verb + "at least " + plural(view.Count.Total, "delivery", "deliveries") + "?"
+		}
+		return v.render("confirm-bulk", "failed", title, view)
+	}
+}
+
+func readBulk(v *visit, action string) (bulkView, error) {
+	f := readFilter(v.URL.Query())
+	view := bulkView{Action: action, Filter: f, Back: "/failed/deliveries" + f.query(), Here: "/failed/" + action + f.query()}
+	var err error
+	if view.Count, err = v.api.CountDeliveries(v.Context(), f.bulk()); err != nil {
+		return view, err
+	}
+	if f.Subscription == "" {
+		return view, nil
+	}
+	sub, err := v.api.Subscription(v.Context(), f.Subscription)
+	view.Name = sub.Name
+	return view, err
+}
+
+func actBulk(action string) func(*visit) error {
+	return func(v *visit) error {
+		f := readFilter(v.URL.Query())
+		act := v.api.RetryDeliveries
+		if action == "discard" {
+			act = v.api.DiscardDeliveries
+		}
+		job, err := act(v.Context(), f.bulk())
+		if err != nil {
+			return err
+		}
+		return v.redirect("/jobs/"+job.ID, "started")
+	}
+}
+
+// jobRow is a job with how far it is.
+type jobRow struct {
+	client.Job
+	Name  string // of its subscription
+	Width float64
+	Left  int64
+	ETA   time.Duration // 0: not known
+	Query string        // its filter, as the list of failures takes it
+}
+
+func jobRows(of []client.Job, names map[string]string, now time.Time) []jobRow {
+	rows := make([]jobRow, len(of))
+	for i, j := range of {
+		r := jobRow{Job: j, Name: names[j.Subscription], Left: max(0, j.Total-j.Done-j.Skipped-j.Failed)}
+		if r.Name == "" {
+			r.Name = j.Subscription
+		}
+		if j.Total > 0 {
+			r.Width = min(1000, 1000*float64(j.Done+j.Skipped+j.Failed)/float64(j.Total))
+		} else if j.EndedAt != nil {
+			r.Width = 1000
+		}
+		if took := now.Sub(j.CreatedAt); j.State == "running" && j.Done > 0 && took > 0 {
+			r.ETA = time.Duration(float64(took) * float64(r.Left) / float64(j.Done)).Round(time.Second)
+		}
+		r.Query = failedFilter{
+			Subscription: j.Subscription, State: j.Filter.State, Reason: j.Filter.Reason, Type: j.Filter.Type, Key: j.Filter.Key,
+		}.query()
+		rows[i] = r
+	}
+	return rows
+}
+
+type jobsView struct {
+	Rows  []jobRow
+	First bool
+	Next  string
+}
+
+func jobs(v *visit) error {
+	q := v.URL.Query()
+	found, err := v.api.Jobs(v.Context(), client.JobQuery{PageQuery: client.PageQuery{Limit: 50, Cursor: q.Get("cursor")}})
+	if err != nil {
+		return err
+	}
+	names, err := v.names()
+	if err != nil {
+		return err
+	}
+	return v.render("jobs", "jobs", "Jobs", jobsView{
+		Rows: jobRows(found.Items, names, v.now), First: q.Get("cursor") == "", Next: nextPage(v.URL, found.NextCursor),
+	})
+}
+
+type jobView struct {
+	jobRow
+	MayDeliver bool
+}
+
+func showJob(v *visit) error {
+	view, err := readJob(v)
+	if err != nil {
+		return err
+	}
+	return v.render("job", "jobs", jobTitle(&view), view)
+}
+
+func readJob(v *visit) (jobView, error) {
+	j, err := v.api.Job(v.Context(), v.param("id"))
+	if err != nil {
+		return jobView{}, err
+	}
+	names, err := v.names()
+	if err != nil {
+		return jobView{}, err
+	}
+	return jobView{jobRows([]client.Job{j}, names, v.now)[0], v.may("deliver")}, nil
+}
+
+// jobTitle says how far it is.
+func jobTitle(view *jobView) string {
+	what := map[string]string{"retry": "retry", "discard": "discard"}[view.Kind]
+	if what == "" {
+		what = view.Kind
+	}
+	done := number(view.Done) + " of " + number(view.Total)
+	switch view.State {
+	case "running":
+		return "The " + what + " is running: " + done + "."
+	case "paused":
+		return "The " + what + " is paused at " + done + "."
+	case "done":
+		return "The " + what + " is done: " + plural(view.Done, "delivery", "deliveries") + "."
+	case "cancelled":
+		return "The " + what + " was cancelled at " + done + "."
+	default:
+		return "The " + what + " failed at " + done + "."
+	}
+}
+
+func confirmJob(v *visit) error {
+	view, err := readJob(v)
+	if err != nil {
+		return err
+	}
+	if v.param("action") != "cancel" {
+		return notFound(v)
+	}
+	return v.render("confirm-job", "jobs", "Cancel this "+view.Kind+"?", view)
+}
+
+func actJob(v *visit) error {
+	id, done := v.param("id"), ""
+	var err error
+	switch v.param("action") {
+	case "pause":
+		_, err = v.api.PauseJob(v.Context(), id)
+	case "resume":
+		_, err = v.api.ResumeJob(v.Context(), id)
+	case "cancel":
+		_, err = v.api.CancelJob(v.Context(), id)
+		done = "cancelled"
+	default:
+		return notFound(v)
+	}
+	if err != nil {
+		return err
+	}
+	return v.redirect("/jobs/"+url.PathEscape(id), done)
+}
