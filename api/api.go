@@ -127,6 +127,7 @@ func New(st *store.Store, config Config) (*API, error) {
 	a.registerDeliveries()
 	a.registerJobs()
 	a.registerDeadRanges()
+	a.registerLog()
 	a.registerAttempts()
 	a.registerSources()
 	a.registerAPIKeys()

@@ -131,6 +131,7 @@ func (s *session) open(ctx context.Context, c store.Lane) (*lane, error) {
 	}
 	l.restore(deliveries)
 	l.restoreOverflows(c.Overflows)
+	s.announceAgain(l)
 	l.begin()
 	return l, nil
 }

@@ -77,6 +77,7 @@ type (
 		LoggedBefore(ctx context.Context, age time.Duration) (store.Offset, error)
 		CountHeld(ctx context.Context, patterns []string, from, past store.Offset) (store.LogCount, error)
 		LastBytes(ctx context.Context, patterns []string, from store.Offset, bytes int64) (store.Offset, error)
+		Announce(ctx context.Context, notices []store.Notice) error
 		EndHold(ctx context.Context, h store.HoldEnd) (store.HoldEnded, error)
 	}
 	leaseHolder interface {

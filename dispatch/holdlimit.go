@@ -135,13 +135,16 @@ func (s *session) endHold(ctx context.Context, l *lane) error {
 	if l.ending.Drop {
 		then = subscriptions.HoldDrop
 	}
-	l.ending = nil
 	if n > 0 {
+		if _, only := takesNotices(&l.sub); !only {
+			s.notices.died(&l.sub, reason, ended.Range.From, n, l.ending.Drop)
+		}
 		s.metrics.heldEnded.WithLabelValues(then, reason).Add(float64(n))
 		s.log.Warn().Str("subscription", string(l.sub.ID)).Str("reason", reason).Str("then", then).
 			Int64("from", int64(ended.Range.From)).Int64("past", int64(ended.Range.Past)).
 			Int64("events", n).Int64("bytes", ended.Events.Bytes).Msg("events were held for too long and are given up")
 	}
+	l.ending = nil
 	return nil
 }
 

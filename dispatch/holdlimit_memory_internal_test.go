@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"sort"
 	"time"
 
@@ -14,6 +15,7 @@ type heldMemory struct {
 	mustPass store.Offset
 	ranges   []store.DeadRange
 	dropped  int64
+	notices  []store.Notice // as they were announced, again and again
 	set      *subscriptions.Set
 	before   []store.LogCount // what is matched before each offset
 }
@@ -120,4 +122,14 @@ func (m *memory) EndHold(_ context.Context, h store.HoldEnd) (store.HoldEnded, e
 	}
 	m.cursor = past
 	return ended, nil
+}
+
+func (m *memory) Announce(_ context.Context, notices []store.Notice) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down != nil || m.cut {
+		return errors.Join(m.down, errors.New("killed"))
+	}
+	m.held.notices = append(m.held.notices, notices...)
+	return nil
 }

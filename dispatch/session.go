@@ -47,6 +47,7 @@ type session struct {
 
 	settler *settler
 	history *history
+	notices *notices
 	budget  *budget
 	kept    commons       // of payloads that lanes keep
 	flying  commons       // of attempts in flight
@@ -104,6 +105,7 @@ func newSession(d *Dispatcher, lease store.Lease) *session {
 	}
 	s.limits = limits{blocked: cmp.Or(d.config.limits.blocked, maxBlocked), walk: cmp.Or(d.config.limits.walk, walkEvents)}
 	s.settler = newSettler(s)
+	s.notices = newNotices(d.store.Announce, s.log)
 	s.history = newHistory(d.store.SaveAttempts, func(n int) { d.metrics.lost.Add(float64(n)) }, s.log)
 	s.kept.init(keptBytes)
 	s.flying.init(flyingBytes)
@@ -125,6 +127,7 @@ func (s *session) run(ctx context.Context) error {
 	lasting, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	background.Go(func() { s.history.run(lasting) })
+	background.Go(func() { s.notices.run(lasting) })
 
 	group, running := errgroup.WithContext(ctx)
 	s.readCtx = running
@@ -269,6 +272,7 @@ func (s *session) observeBatch(l *lane, events []*store.Event, reply Reply, v Ve
 func (s *session) died(l *lane, e *entry) {
 	s.log.Warn().Str("subscription", string(l.sub.ID)).Int64("offset", int64(e.offset)).Int("attempt", e.tries).
 		Int("status", e.status).Str("reason", string(e.reason)).Msg("dead letter")
+	s.announceDead(l, e)
 }
 
 // healthChanged says in the log what became of an endpoint. l.mu is held.
@@ -278,10 +282,12 @@ func (s *session) healthChanged(l *lane, before, after health) {
 	}
 	switch {
 	case after.State == Parked && before.State == Healthy:
+		s.announceHealth(&l.sub, after, after.Reason)
 		say(s.log.Warn(), "endpoint parked: its events are held until a probe succeeds")
 	case after.State == Recovering:
 		say(s.log.Info(), "endpoint is up again, recovering")
 	case after.State == Healthy:
+		s.announceHealth(&l.sub, after, before.Reason)
 		say(s.log.Info(), "endpoint healthy")
 	default:
 		say(s.log.Debug(), "endpoint "+string(after.State))
@@ -344,6 +350,7 @@ func (s *session) disable(l *lane, reason string) error {
 		return err
 	}
 	s.log.Warn().Str("subscription", string(l.sub.ID)).Str("reason", reason).Msg("subscription disabled")
+	s.announceDisabled(&sub)
 	return nil
 }
 

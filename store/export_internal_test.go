@@ -17,6 +17,12 @@ func (s *Store) GrowAttempts(ctx context.Context) error { return s.growAttempts(
 // CountLog counts what was appended.
 func (s *Store) CountLog(ctx context.Context) error { return s.countLog(ctx) }
 
+// Bound frees room at the log's bound.
+func (s *Store) Bound(ctx context.Context) error { return s.bound(ctx) }
+
+// AnnounceLag says which sources lag.
+func (s *Store) AnnounceLag(ctx context.Context) error { return s.announceLag(ctx) }
+
 // BeginRetention does the first step of removing the oldest partition, as if the
 // process was killed behind it.
 func (s *Store) BeginRetention(ctx context.Context) error {

@@ -60,16 +60,24 @@ func (s *Store) recordGap(ctx context.Context, c SourceClaim, g Gap, next Checkp
 		return nil
 	}
 	data, err := json.Marshal(struct {
+		Source string `json:"source"`
 		Reason string `json:"reason"`
 		From   string `json:"from"`
 		To     string `json:"to"`
-	}{reason, g.From.String(), g.To.String()})
+		Hint   string `json:"hint"`
+	}{c.Name, reason, g.From.String(), g.To.String(), gapHint(c.Name)})
 	if err != nil {
 		return err
 	}
 	b := &Batch{Checkpoint: next}
+	// The notice comes before the marker, at which every lane holds.
+	notice := event
+	notice.Kind, notice.Key, notice.Subject = KindNotice, NoticePrefix+c.Name, c.Name
+	notice.PublicID = fmt.Sprintf("gap-%d-%d-%d", c.ID, event.Generation, event.Time)
+	b.End(append(b.Begin(notice), data...))
 	b.End(append(b.Begin(event), data...))
-	_, err = s.appendWith(ctx, c, b, func(marker Offset) []statement {
+	_, err = s.appendWith(ctx, c, b, func(first Offset) []statement {
+		marker := first + 1
 		return []statement{
 			{sql: insertGapSQL, args: []any{int32(c.ID), reason, int64(g.From), int64(g.To), int64(marker)}},
 			{sql: enterGapSQL, args: []any{int32(c.ID), "changes may be missing: " + reason, gapHint(c.Name)}},

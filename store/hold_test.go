@@ -110,7 +110,7 @@ func TestAHoldDoesNotEndPastAGapThatNobodyAccepted(t *testing.T) {
 	subscribe(t, s, "x", store.Start{Earliest: true})
 	lane := claim(t, s)["x"]
 	h := store.HoldEnd{Lane: lane.ID, Epoch: lane.Epoch, Past: 20}
-	for _, want := range []store.Offset{11, 20} {
+	for _, want := range []store.Offset{12, 20} {
 		ended, err := s.EndHold(t.Context(), h)
 		if err != nil || ended.Range.Past != want {
 			t.Fatalf("%+v, error %v, want the hold to end at %d", ended, err, want)

@@ -12,6 +12,8 @@ import (
 type metrics struct {
 	appended prometheus.Counter
 	seconds  prometheus.Histogram
+
+	rangesDropped prometheus.Counter
 }
 
 func newMetrics() metrics {
@@ -19,6 +21,10 @@ func newMetrics() metrics {
 		appended: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "rowcall_appended_events_total",
 			Help: "Events that this instance appended to the log, of all sources.",
+		}),
+		rangesDropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "rowcall_dead_range_dropped_events_total",
+			Help: "Events of dead ranges that this instance dropped since the log was at its size limit.",
 		}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "rowcall_append_seconds",
@@ -32,7 +38,7 @@ func (m metrics) register(r prometheus.Registerer) error {
 	if r == nil {
 		return nil
 	}
-	if err := errors.Join(r.Register(m.appended), r.Register(m.seconds)); err != nil {
+	if err := errors.Join(r.Register(m.appended), r.Register(m.seconds), r.Register(m.rangesDropped)); err != nil {
 		return fmt.Errorf("register metrics: %w", err)
 	}
 	return nil

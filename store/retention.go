@@ -12,14 +12,20 @@ import (
 
 // keepLog makes partitions ahead and drops old ones, until ctx ends.
 func (s *Store) keepLog(ctx context.Context) error {
-	const often, seldom = time.Second, time.Minute
-	var swept time.Time
+	const often, sometimes, seldom = time.Second, 5 * time.Second, time.Minute
+	var weighed, swept time.Time
 	var full logLevel
 	return s.repeat(ctx, "keep the log", often, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Minute, errSlow)
 		defer cancel()
 		if err := errors.Join(s.growLog(ctx), s.countLog(ctx), s.markTime(ctx)); err != nil {
 			return err
+		}
+		if time.Since(weighed) >= sometimes {
+			if err := s.weigh(ctx, &full); err != nil {
+				return err
+			}
+			weighed = time.Now()
 		}
 		if time.Since(swept) < seldom {
 			return nil
@@ -30,49 +36,10 @@ func (s *Store) keepLog(ctx context.Context) error {
 		if err := s.retain(ctx); err != nil {
 			return err
 		}
-		stats, err := s.LogStats(ctx)
-		if err != nil {
-			return err
-		}
-		full.note(s, stats)
+		s.announceDropped(ctx)
 		swept = time.Now()
 		return nil
 	})
-}
-
-// logLevel is how full the log was when it was last looked at, as a step of
-// what is said about it.
-type logLevel int
-
-// note says when the log passes 70, 85 and 100 % of what it may weigh, once
-// each, and when it is below again.
-func (l *logLevel) note(s *Store, stats LogStats) {
-	share := float64(stats.Bytes) / float64(s.config.LogMaxBytes)
-	var level logLevel
-	for _, step := range []float64{0.7, 0.85, 1} {
-		if share >= step {
-			level++
-		}
-	}
-	was := *l
-	*l = level
-	if level == was {
-		return
-	}
-	event := s.log.Info()
-	if level > was {
-		event = s.log.Warn()
-	}
-	event = event.Int64("bytes", stats.Bytes).Int64("max_bytes", s.config.LogMaxBytes).
-		Int64("oldest", int64(stats.Oldest)).Int64("head", int64(stats.Head))
-	switch level {
-	case 0:
-		event.Msg("the log has room again")
-	case 3:
-		event.Msg("the log is past its size limit: appends go on; a lane that stands still holds it, see the backlogs")
-	default:
-		event.Msg("the log is filling up")
-	}
 }
 
 // One instance is enough, and two in each other's way: the first by name of
@@ -80,15 +47,18 @@ func (l *logLevel) note(s *Store, stats LogStats) {
 const retainerSQL = `
 SELECT coalesce(min(instance) = $1, true) FROM rowcall.leases WHERE expires_at > clock_timestamp()`
 
+func (s *Store) retains(ctx context.Context) (ours bool, err error) {
+	if err := s.pool.QueryRow(ctx, retainerSQL, s.config.Instance).Scan(&ours); err != nil {
+		return false, fmt.Errorf("see who retains: %w", err)
+	}
+	return ours, nil
+}
+
 // retain removes what is older than it is kept. Killed at any point, it goes on
 // from there at the next call.
 func (s *Store) retain(ctx context.Context) error {
-	var ours bool
-	if err := s.pool.QueryRow(ctx, retainerSQL, s.config.Instance).Scan(&ours); err != nil {
-		return fmt.Errorf("see who retains: %w", err)
-	}
-	if !ours {
-		return nil
+	if ours, err := s.retains(ctx); err != nil || !ours {
+		return err
 	}
 	return errors.Join(s.dropDeadLetters(ctx), s.dropDeadRanges(ctx), s.retainEvents(ctx), s.dropKept(ctx),
 		s.retainAttempts(ctx), s.prunePublished(ctx), s.thinTimes(ctx))
@@ -154,25 +124,31 @@ func (s *Store) retainEvents(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("find partitions to drop: %w", err)
 		}
-		if !detaching {
-			if err := s.keepRanges(ctx, first, past); err != nil {
-				return fmt.Errorf("keep events of partition %s for dead ranges: %w", name, err)
-			}
-			if err := s.leavePartition(ctx, first, past); err != nil {
-				return fmt.Errorf("leave partition %s: %w", name, err)
-			}
-		}
-		if err := s.detachAndDrop(ctx, "events", name); err != nil {
-			return fmt.Errorf("drop partition %s: %w", name, err)
-		}
-		if _, err := s.pool.Exec(ctx, `DELETE FROM rowcall.partitions WHERE first = $1`, int64(first)); err != nil {
-			return fmt.Errorf("forget partition %s: %w", name, err)
-		}
-		if err := s.dropRelations(ctx); err != nil {
+		if err := s.dropPartition(ctx, first, past, name, detaching); err != nil {
 			return err
 		}
 		s.log.Info().Str("partition", name).Int64("oldest", int64(past)).Msg("events reached their retention")
 	}
+}
+
+// dropPartition drops the oldest partition of the log; detaching: this was begun
+// before.
+func (s *Store) dropPartition(ctx context.Context, first, past Offset, name string, detaching bool) error {
+	if !detaching {
+		if err := s.keepRanges(ctx, first, past); err != nil {
+			return fmt.Errorf("keep events of partition %s for dead ranges: %w", name, err)
+		}
+		if err := s.leavePartition(ctx, first, past); err != nil {
+			return fmt.Errorf("leave partition %s: %w", name, err)
+		}
+	}
+	if err := s.detachAndDrop(ctx, "events", name); err != nil {
+		return fmt.Errorf("drop partition %s: %w", name, err)
+	}
+	if _, err := s.pool.Exec(ctx, `DELETE FROM rowcall.partitions WHERE first = $1`, int64(first)); err != nil {
+		return fmt.Errorf("forget partition %s: %w", name, err)
+	}
+	return s.dropRelations(ctx)
 }
 
 const (

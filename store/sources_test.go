@@ -168,21 +168,30 @@ func TestAGapStaysUntilAPersonAcceptsIt(t *testing.T) {
 		}
 		return open
 	}
-	diff(t, "markers", []store.Offset{4}, markers())
+	diff(t, "markers", []store.Offset{5}, markers())
+
+	src, err := s.Source(t.Context(), "shop")
+	if err != nil || src.Hint == "" {
+		t.Fatalf("%+v, error %v", src, err)
+	}
 
 	// The marker is in the log, for a reader of the ring and one of the table.
 	other, _ := w.instance("b")
 	for _, reader := range []*store.Store{s, other} {
 		events := readAll(t, reader, 4)
-		if len(events) != 1 {
-			t.Fatalf("%d events behind the gap", len(events))
+		if len(events) != 2 {
+			t.Fatalf("%d events behind the gap, want the notice and the marker", len(events))
 		}
-		e := events[0]
+		// Lanes hold at the marker: the notice comes before it.
+		if n := events[0]; n.Kind != store.KindNotice || n.Type != "rowcall.source.gap" || n.Subject != "shop" || n.PublicID == "" || n.Source != "/sources/shop" {
+			t.Errorf("the notice is %+v", n)
+		}
+		e := events[1]
 		var data map[string]string
 		if err := json.Unmarshal(e.Data, &data); err != nil {
 			t.Fatal(err)
 		}
-		diff(t, "marker", map[string]string{"reason": gap.Reason, "from": "0/108", "to": "2/1"}, data)
+		diff(t, "marker", map[string]string{"source": "shop", "reason": gap.Reason, "from": "0/108", "to": "2/1", "hint": src.Hint}, data)
 		if e.Kind != store.KindGap || e.Type != "rowcall.source.gap" || e.Key != e.Type || e.Source != "/sources/shop" {
 			t.Errorf("the marker is %+v", e)
 		}
@@ -199,9 +208,9 @@ func TestAGapStaysUntilAPersonAcceptsIt(t *testing.T) {
 		}
 	}
 	recorded := gap
-	recorded.Marker = 4
+	recorded.Marker = 5
 	check(store.SourceGap, recorded)
-	if at := mustAppend(t, s, c, batch(gap.To+1, 2)); at != 5 {
+	if at := mustAppend(t, s, c, batch(gap.To+1, 2)); at != 6 {
 		t.Fatalf("appended at %d", at)
 	}
 	gap.To++

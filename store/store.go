@@ -88,7 +88,10 @@ type Store struct {
 	others   atomic.Bool  // other instances live, and want to be told of a new head
 	backlogs backlogs     // what lanes owe, as it was last looked at
 	groups   groups
-	marked   atomic.Int64 // the head whose time was last noted
+	// events of dead ranges that went since it was last announced; the keeper's alone
+	droppedRanges map[string]int64
+	lagSaid       map[string]time.Time // the heartbeat after which a source was said to lag; likewise
+	marked        atomic.Int64         // the head whose time was last noted
 
 	waiting publications // what waits for the appender to be published
 }
@@ -117,6 +120,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	}
 	s := &Store{config: config, pool: pool, log: config.Logger, metrics: newMetrics()}
 	s.ring.limit = config.RingBytes
+	s.droppedRanges, s.lagSaid = map[string]int64{}, map[string]time.Time{}
 	s.appender.turn = make(chan struct{}, 1)
 	s.spans = defaultSpans(config.LogMaxBytes)
 	s.holder.init()

@@ -35,6 +35,7 @@ type commands struct {
 	Events        eventsCmd        `cmd:"" help:"See the log." group:"client"`
 	Deliveries    deliveriesCmd    `cmd:"" help:"See, retry and discard what could not be delivered." group:"client"`
 	Jobs          jobsCmd          `cmd:"" help:"See, pause and end bulk retries and discards." group:"client"`
+	Log           logCmd           `cmd:"" help:"See what the log weighs, and which subscriptions keep it." group:"client"`
 	Sources       sourcesCmd       `cmd:"" help:"See sources and their tables." group:"client"`
 	Keys          keysCmd          `cmd:"" help:"See, make and revoke API keys." group:"client"`
 }
