@@ -58,6 +58,7 @@ type Reply struct {
 	RetryAfter time.Duration // of 429 and 503, clamped to 1 s–24 h; 0: none
 	At         time.Time     // when it started
 	Duration   time.Duration
+	Fresh      bool // a connection was made for it
 }
 
 // Try makes one attempt (attempt 1 is the first): the payload is assembled,
@@ -108,6 +109,7 @@ func (s *Sender) try(ctx context.Context, t *Target, e *store.Event, more []*sto
 	}
 	env.reader.Reset(body)
 	env.wrote.Store(false)
+	env.fresh.Store(false)
 	ctx = httptrace.WithClientTrace(ctx, &env.trace)
 	req := (&http.Request{
 		Method:        http.MethodPost,
@@ -126,6 +128,7 @@ func (s *Sender) try(ctx context.Context, t *Target, e *store.Event, more []*sto
 
 	reply := Reply{At: at}
 	resp, err := rt.RoundTrip(req)
+	fresh := env.fresh.Load()
 	if err != nil {
 		reply.Err = err
 	} else {
@@ -139,7 +142,7 @@ func (s *Sender) try(ctx context.Context, t *Target, e *store.Event, more []*sto
 			s.tokens.refused(t.oauth, token)
 		}
 	}
-	reply.Duration = time.Since(at)
+	reply.Duration, reply.Fresh = time.Since(at), fresh
 	return reply
 }
 
@@ -242,6 +245,7 @@ type envelope struct {
 	body      io.ReadCloser // over reader: net/http sends a body of this type together with the header
 	trace     httptrace.ClientTrace
 	wrote     atomic.Bool // the transport has written the request
+	fresh     atomic.Bool // and made a connection for it
 }
 
 func (t *Target) envelope() *envelope {
@@ -265,6 +269,7 @@ func (t *Target) envelope() *envelope {
 	env.header[headerSignature] = env.signature
 	env.header["Rowcall-Attempt"] = env.attempt
 	env.body = io.NopCloser(&env.reader)
+	env.trace.GotConn = func(info httptrace.GotConnInfo) { env.fresh.Store(!info.Reused) }
 	env.trace.WroteRequest = func(info httptrace.WroteRequestInfo) { env.wrote.Store(info.Err == nil) }
 	return env
 }

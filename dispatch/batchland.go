@@ -48,7 +48,7 @@ func (l *lane) judgeBatch(b *batch, reply Reply) {
 	switch v.Fault {
 	case FaultNone:
 		l.successes++
-		l.raise()
+		l.raise(reply, 2*len(b.entries) >= int(l.batches.size) || 2*b.size >= l.batches.bytes)
 		for _, e := range b.entries {
 			e.batch = nil
 			l.finishEntry(e)

@@ -253,7 +253,7 @@ func (l *lane) judge(e *entry, ev *store.Event, reply Reply) {
 	switch v.Fault {
 	case FaultNone:
 		l.successes++
-		l.raise()
+		l.raise(reply, true)
 		l.end(e)
 	case FaultLocal:
 		l.holdUntil = time.Now().Add(localBackoff)
@@ -282,13 +282,14 @@ func (l *lane) giveUp() {
 	})
 }
 
-// raise lets the lane send a little more at once while everything succeeds.
-func (l *lane) raise() {
+// raise takes note of a success; typical says whether the request was as large as
+// they are while there is more to send.
+func (l *lane) raise(reply Reply, typical bool) {
 	if l.batches.on() {
 		l.batches.grow()
 	}
-	if limit := float64(l.sub.MaxInFlight); l.health.State == Healthy && l.limit < limit && l.inFlight >= int(l.limit) {
-		l.limit = min(limit, l.limit+1/l.limit)
+	if typical {
+		l.throttle.succeeded(reply.At, reply.At.Add(reply.Duration), reply.Duration, reply.Fresh, l.inFlight, l.sub.MaxInFlight)
 	}
 }
 
@@ -296,7 +297,7 @@ func (l *lane) raise() {
 func (l *lane) cut() {
 	if now := time.Now(); now.Sub(l.cutAt) > time.Second {
 		l.cutAt = now
-		l.limit = max(1, l.limit/2)
+		l.throttle.failed()
 		l.batches.size = max(1, l.batches.size/2)
 	}
 }

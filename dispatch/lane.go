@@ -29,8 +29,6 @@ const (
 	// stragglerAge is how long an attempt may hold back the cursor: after it
 	// the event becomes a row, and the cursor passes.
 	stragglerAge = time.Second
-	// firstLimit is the concurrency that a lane starts with.
-	firstLimit = 4
 	// maxErrorText bounds an error text in a row, in bytes.
 	maxErrorText = 1024
 )
@@ -74,9 +72,9 @@ type lane struct {
 	alarm    time.Time   // when timer fires
 
 	inFlight  int
-	lifted    int64     // bytes of attempts in flight
-	limit     float64   // concurrency by AIMD
-	cutAt     time.Time // when limit was last cut
+	lifted    int64 // bytes of attempts in flight
+	throttle  throttle
+	cutAt     time.Time // when the throttle was last told of a failure
 	batches   batching
 	holdUntil time.Time // no attempt starts before it
 	health    health
@@ -142,7 +140,7 @@ func newLane(s *session, l store.Lane, target *Target, hold Hold) *lane {
 	ln := &lane{
 		s: s, id: l.ID, epoch: l.Epoch, sub: l.Subscription, target: target,
 		order: newOrder(), rows: make(map[store.Offset]*entry), overflows: make(map[string]*overflow), dying: make(map[store.Offset]*entry),
-		limit: firstLimit, pos: l.Cursor, skip: l.Ahead, room: make(chan struct{}, 1),
+		throttle: newThrottle(l.Subscription.MaxInFlight), pos: l.Cursor, skip: l.Ahead, room: make(chan struct{}, 1),
 		heldMS: l.HeldMS, savedHeldMS: l.HeldMS,
 		savedCursor: l.Cursor, savedAhead: l.Ahead, savedFollowing: l.Following,
 		hold: hold, rules: newRules(s.programs, &l.Subscription.Spec), ordering: orderingOf(&l.Subscription.Spec),
@@ -153,6 +151,7 @@ func newLane(s *session, l store.Lane, target *Target, hold Hold) *lane {
 		ln.bounds.events = max(ln.bounds.events, compactEvents)
 	}
 	ln.batches = newBatching(l.Subscription.Batch, ln.health.State)
+	ln.throttle.steep = !ln.batches.on() // full batches come before many at once
 	return ln
 }
 

@@ -30,7 +30,7 @@ func TestLanesThatWaitForSlotsLeaveNoneUnused(t *testing.T) {
 		began := time.Now()
 		for id := range lanes {
 			l := newLane(s, store.Lane{ID: store.LaneID(id), Cursor: 1, Subscription: m.sub}, target, HoldNone)
-			l.limit = slots
+			l.throttle.limit = slots
 			page := make([]*store.Event, events)
 			for n := range events {
 				ev := rowEvent(id*events+n, id*events+n)

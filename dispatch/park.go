@@ -11,9 +11,9 @@ import (
 // concurrency is how many attempts may be in flight now.
 func (l *lane) concurrency() int {
 	if l.health.State == Recovering {
-		return int(min(l.limit, l.health.Limit))
+		return int(min(l.throttle.limit, l.health.Limit))
 	}
-	return int(l.limit)
+	return int(l.throttle.limit)
 }
 
 // feel has the endpoint's health take note of an attempt.
@@ -58,7 +58,7 @@ func (l *lane) changeHealth(before health, now time.Time) {
 			l.reopen = true // without its window: memory is not held for an endpoint that is down
 			poke(l.s.reclaim)
 		}
-		l.limit = firstLimit
+		l.throttle = newThrottle(l.sub.MaxInFlight)
 	case Recovering:
 		l.sample = sample{}
 		poke(l.room)
