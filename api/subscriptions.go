@@ -98,6 +98,7 @@ func (a *API) registerSubscriptions() {
 		Summary: "Deliver a subscription's events again",
 	}, ScopeDeliver, a.setState(subscriptions.Active))
 	a.registerEndpointHealth(tags, one)
+	a.registerPreview(tags, base)
 	rotation := a.body(typeOf[rotationInput](), "", nil, "application/json")
 	rotation.Required = false
 	handle(a, huma.Operation{

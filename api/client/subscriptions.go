@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"time"
 )
@@ -218,4 +219,45 @@ func (c *Client) RotateSecret(ctx context.Context, id, overlap string, version i
 	}
 	_, _, err = c.do(ctx, in, &sub)
 	return sub, err
+}
+
+// PreviewQuery is what is to be tried.
+type PreviewQuery struct {
+	Events      []string `json:"events"`
+	Filter      *string  `json:"filter,omitempty"`
+	Transform   *string  `json:"transform,omitempty"`
+	OrderingKey *string  `json:"ordering_key,omitempty"`
+	Limit       int      `json:"limit,omitempty"` // 1 to 100; 0: 20
+}
+
+// Preview is what expressions make of the newest events.
+type Preview struct {
+	Items    []Previewed `json:"items"` // newest first
+	Warnings []string    `json:"warnings"`
+	Partial  bool        `json:"partial"` // a second was over, or the bodies too large, before Limit was reached
+}
+
+// Previewed is what they make of one.
+type Previewed struct {
+	ID       string          `json:"id"`
+	Type     string          `json:"type"`
+	Subject  string          `json:"subject,omitempty"`
+	Time     time.Time       `json:"time"`
+	Sequence string          `json:"sequence"`
+	Matched  *bool           `json:"matched"` // nil: the filter fails
+	Key      *string         `json:"key"`     // nil: the ordering key fails
+	Errors   []PreviewError  `json:"errors"`
+	Body     json.RawMessage `json:"body"`
+}
+
+// PreviewError is an expression that fails on an event.
+type PreviewError struct {
+	Field   string `json:"field"` // filter, transform, ordering_key
+	Message string `json:"message"`
+}
+
+// PreviewSubscription tries expressions on the newest events. Nothing is made or sent.
+func (c *Client) PreviewSubscription(ctx context.Context, q PreviewQuery) (found Preview, err error) {
+	err = c.post(ctx, &found, q, "v1", "subscriptions", "preview")
+	return found, err
 }

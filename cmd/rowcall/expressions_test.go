@@ -24,6 +24,7 @@ type stage struct {
 	api      *client.Client
 	end      func()
 	receiver *hooktest.Receiver
+	url      string
 }
 
 func newStage(t *testing.T, tables ...string) *stage {
@@ -52,7 +53,8 @@ func (s *stage) run() {
 	s.t.Cleanup(s.end)
 	select {
 	case addr := <-ready:
-		s.api = newClient(s.t, "http://"+addr, s.config.apiKey.Reveal())
+		s.url = "http://" + addr
+		s.api = newClient(s.t, s.url, s.config.apiKey.Reveal())
 	case err := <-done:
 		s.t.Fatalf("serve ended at its start: %v", err)
 	}
@@ -616,4 +618,53 @@ func TestATransformThatFailsTakesItsEventOutOfTheBatch(t *testing.T) {
 	})
 	s.patch(sub, map[string]any{"transform": `{"id": data.row.id}`})
 	s.until("3 is delivered, and then its update", func(context.Context) bool { got, _ := ids(); return len(got) == len(want)+2 })
+}
+
+func TestAPreviewShowsWhatExpressionsMakeOfTheNewestEvents(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, `CREATE TABLE orders (id bigint PRIMARY KEY, total numeric(10,2), doc jsonb)`, `CREATE TABLE others (id bigint PRIMARY KEY)`)
+	s.sql(`INSERT INTO orders VALUES (1, 50, '{}')`, `INSERT INTO orders VALUES (2, 150, '{"n":  1.50}')`, `INSERT INTO others VALUES (1)`, `INSERT INTO orders VALUES (3, 250, '{}')`)
+	s.until("all is in the log", func(ctx context.Context) bool {
+		page, err := s.api.Events(ctx, client.EventQuery{})
+		return err == nil && len(page.Items) == 4
+	})
+	found, err := s.api.PreviewSubscription(t.Context(), client.PreviewQuery{
+		Events: []string{"public.orders.*"}, Filter: new(`data.row.total > 100.0`),
+		Transform: new(`{"n": data.row.doc.n, "total": data.row.total}`), OrderingKey: new(`data.row.id % 2`),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, item := range found.Items {
+		fault := ""
+		for _, f := range item.Errors {
+			fault += f.Field + ":" + f.Message
+		}
+		got = append(got, fmt.Sprintf("%s %t %s %s %.25s", item.Subject, *item.Matched, *item.Key, item.Body, fault))
+	}
+	want := []string{
+		`id=3 true 1 null transform:no such key: n:`, `id=2 true 0 {"n":1.50,"total":"150.00"} `, `id=1 false 1 null `,
+	}
+	if diff := cmp.Diff(want, got); diff != "" || found.Partial {
+		t.Errorf("partial %t (-want +got):\n%s", found.Partial, diff)
+	}
+	for name, q := range map[string]client.PreviewQuery{
+		"body.filter":    {Events: []string{"public.orders.*"}, Filter: new(`data.row.nosuch == 1`)},
+		"body.events[0]": {Events: []string{"a..b"}},
+		"body.limit":     {Events: []string{"**"}, Limit: 101},
+	} {
+		if _, err := s.api.PreviewSubscription(t.Context(), q); err == nil || !strings.Contains(fmt.Sprintf("%+v", err), name) {
+			t.Errorf("%s: %+v", name, err)
+		}
+	}
+	env := []string{"ROWCALL_URL=" + s.url, "ROWCALL_API_KEY=" + s.config.apiKey.Reveal()}
+	shown := call(t, env, "subscriptions", "preview", "--events=public.orders.*", "--filter=data.row.total > 200.0", "--limit=2")
+	if shown.code != exitOK || !strings.Contains(shown.stdout, "id=3") || strings.Contains(shown.stdout, "id=1") ||
+		!strings.Contains(shown.stdout, `"total":"250.00"`) || strings.Contains(shown.stdout, `"total":"150.00"`) {
+		t.Errorf("%+v", shown)
+	}
+	if bad := call(t, env, "subscriptions", "preview", "--events=public.orders.*", "--filter=data.row."); bad.code != exitUsage || !strings.Contains(bad.stderr, "line 1, column") {
+		t.Errorf("%+v", bad)
+	}
 }

@@ -11,15 +11,16 @@ import (
 )
 
 type subscriptionsCmd struct {
-	List   listSubscriptionsCmd  `cmd:"" help:"List subscriptions."`
-	Get    getSubscriptionCmd    `cmd:"" help:"Show one."`
-	Create createSubscriptionCmd `cmd:"" help:"Make one; the answer holds its signing secret."`
-	Update updateSubscriptionCmd `cmd:"" help:"Change one."`
-	Delete deleteSubscriptionCmd `cmd:"" help:"End one: what it is owed goes with it."`
-	Pause  pauseSubscriptionCmd  `cmd:"" help:"Hold its events until it is resumed."`
-	Resume resumeSubscriptionCmd `cmd:"" help:"Deliver its events again."`
-	Health healthSubscriptionCmd `cmd:"" help:"Show how its endpoint does, and what it is owed."`
-	Probe  probeSubscriptionCmd  `cmd:"" help:"Ask its endpoint now, where that is parked."`
+	List    listSubscriptionsCmd   `cmd:"" help:"List subscriptions."`
+	Get     getSubscriptionCmd     `cmd:"" help:"Show one."`
+	Create  createSubscriptionCmd  `cmd:"" help:"Make one; the answer holds its signing secret."`
+	Update  updateSubscriptionCmd  `cmd:"" help:"Change one."`
+	Delete  deleteSubscriptionCmd  `cmd:"" help:"End one: what it is owed goes with it."`
+	Pause   pauseSubscriptionCmd   `cmd:"" help:"Hold its events until it is resumed."`
+	Resume  resumeSubscriptionCmd  `cmd:"" help:"Deliver its events again."`
+	Health  healthSubscriptionCmd  `cmd:"" help:"Show how its endpoint does, and what it is owed."`
+	Preview previewSubscriptionCmd `cmd:"" help:"Try a filter, a transform and an ordering key on the newest events."`
+	Probe   probeSubscriptionCmd   `cmd:"" help:"Ask its endpoint now, where that is parked."`
 
 	RotateSecret rotateSecretCmd `cmd:"" name:"rotate-secret" help:"Make a new signing secret; the answer holds it."`
 }
@@ -71,6 +72,9 @@ func (f *clientFlags) printSubscription(p *program, sub client.Subscription) err
 		{"created", moment(sub.CreatedAt)},
 		{"updated", moment(sub.UpdatedAt)},
 		{"version", strconv.FormatInt(sub.Version, 10)},
+	}
+	for _, warning := range sub.Warnings {
+		pairs = append(pairs, [2]string{"warning", warning})
 	}
 	if sub.Secret != "" {
 		pairs = append(pairs, [2]string{"secret", sub.Secret + "  (shown once: keep it)"})
@@ -342,6 +346,7 @@ func (c *healthSubscriptionCmd) Run(ctx context.Context, p *program) error {
 		{"failure rate", rate},
 		{"last success", optionalMoment(h.LastSuccessAt)},
 		{"held because", optionalWord(h.Hold)},
+		{"it fails with", optionalWord(h.HoldError)},
 		{"held since", optionalMoment(h.HeldSince)},
 		{"opens at", optionalMoment(h.OpensAt)},
 		{"backlog", strconv.FormatInt(h.Backlog, 10) + " events at most, " + bytesText(h.HeldBytes)},
