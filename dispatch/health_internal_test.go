@@ -122,6 +122,14 @@ func TestHealthNeverSkipsAStep(t *testing.T) {
 				if h.State == Recovering && (h.Limit < 1 || h.Limit > limit) {
 					t.Fatalf("the ramp is at %v", h.Limit)
 				}
+				if before.State == Recovering && h.State == Recovering {
+					switch up := e.fault == FaultNone || e.fault == FaultEvent; {
+					case up && (h.Limit < before.Limit || h.Limit > before.Limit+1):
+						t.Fatalf("after a success the ramp goes from %v to %v", before.Limit, h.Limit)
+					case !up && h.Limit > before.Limit:
+						t.Fatalf("after a failure the ramp goes from %v to %v", before.Limit, h.Limit)
+					}
+				}
 				if before.State == Probing && h.State == Recovering && h.Limit != 1 {
 					t.Fatalf("the ramp starts at %v", h.Limit)
 				}

@@ -31,14 +31,24 @@ func TestAWeekWithAFiveDayOutageLosesNothingAndChargesNobody(t *testing.T) {
 		}
 		chance := rand.New(rand.NewPCG(1, 1))
 		var requests [8]int // by day
-		e := newEndpoint(func(string, int) (int, time.Duration) {
+		e := newEndpoint(nil)
+		e.answer = func(string, int) (int, time.Duration) {
 			at := time.Since(start)
 			requests[int(at/day)]++
+			if at > day+5*time.Minute && at < 6*day {
+				flying := 0
+				for _, n := range e.flying {
+					flying += n
+				}
+				if flying > 1 {
+					t.Errorf("%d probes in flight at %v", flying, at)
+				}
+			}
 			if down(at) {
 				return []int{0, 503, 502}[chance.IntN(3)], time.Duration(chance.IntN(200)) * time.Millisecond
 			}
 			return 200, 20 * time.Millisecond
-		})
+		}
 		m := newMemory(simulated(nil))
 		end, kill := life(t, m, e)
 		events := 0
