@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -155,6 +156,17 @@ func TestAKeyWithLabelsSeesItsSubscriptionsAndNothingOfOthers(t *testing.T) {
 			t.Errorf("%s %s: %d %s", r.method, r.path, a.status, a.body)
 		}
 	}
+	ownAttempt, otherAttempt := attemptOf(at, ownLane), attemptOf(at, otherLane)
+	if a := w.do(request{method: "GET", path: "/v1/attempts/" + ownAttempt, key: key}); a.status != 200 || !strings.Contains(a.body, `"id":"`+ownAttempt) || !strings.Contains(a.body, `"status":400`) {
+		t.Errorf("own attempt: %d %s", a.status, a.body)
+	}
+	w.do(request{method: "GET", path: "/v1/attempts/" + otherAttempt, key: key}).problem(t, 404, "not-found")
+	if a := w.do(request{method: "GET", path: "/v1/attempts/" + otherAttempt, scope: api.ScopeRead}); a.status != 200 {
+		t.Errorf("the other attempt, for a key that sees all: %d %s", a.status, a.body)
+	}
+	for _, id := range []string{"att_1_1_1", "att_x_1_1", "att_01_1_1", "att_-1_1_1", "att_9223372036854775807_1_1", "att_", "dlv_1_1", "x"} {
+		w.do(request{method: "GET", path: "/v1/attempts/" + id, scope: api.ScopeRead}).problem(t, 404, "not-found")
+	}
 	// It can neither make nor leave behind what it does not see.
 	const spec = `{"name":"new","events":["a"],"endpoint":{"url":"https://receiver.test/hooks"}`
 	p := w.do(request{method: "POST", path: "/v1/subscriptions", key: key, body: spec + `}`}).problem(t, 422, "validation")
@@ -178,4 +190,8 @@ func TestAKeyWithLabelsSeesItsSubscriptionsAndNothingOfOthers(t *testing.T) {
 
 func deliveryOf(lane store.LaneID, at int) string {
 	return "dlv_" + itoa(int(lane)) + "_" + itoa(at)
+}
+
+func attemptOf(at time.Time, lane store.LaneID) string {
+	return fmt.Sprintf("att_%d_%d_1", at.UnixMicro(), lane)
 }

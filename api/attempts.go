@@ -21,6 +21,7 @@ const outcomeBlocked = 2
 
 // attempt is one HTTP try.
 type attempt struct {
+	ID           string           `json:"id"`
 	At           time.Time        `json:"at" doc:"When it started."`
 	Subscription subscriptions.ID `json:"subscription"`
 	Delivery     string           `json:"delivery" doc:"Id of its delivery, if it has become one."`
@@ -35,6 +36,7 @@ type attempt struct {
 
 func showAttempt(at store.Attempt) attempt {
 	out := attempt{
+		ID: attemptID{at.At, at.Lane, at.Offset}.String(),
 		At: at.At.UTC(), Subscription: at.Subscription, Delivery: deliveryID{at.Lane, at.Offset}.String(),
 		Sequence: at.Offset.String(), Attempt: at.Attempt, DurationMS: float64(at.Duration.Microseconds()) / 1000,
 		Status: at.Status, Outcome: "unknown", Reason: at.Reason,
@@ -58,6 +60,10 @@ type (
 		Outcome      string `query:"outcome" enum:"delivered,failed,blocked,unknown"`
 	}
 	attemptsOutput struct{ Body page[attempt] }
+	attemptPath    struct {
+		ID string `path:"id" doc:"att_…"`
+	}
+	attemptOutput struct{ Body attempt }
 )
 
 func (a *API) registerAttempts() {
@@ -65,6 +71,25 @@ func (a *API) registerAttempts() {
 		OperationID: "list-attempts", Method: http.MethodGet, Path: "/v1/attempts", Tags: []string{"attempts"},
 		Summary: "List HTTP tries, newest first",
 	}, ScopeRead, a.listAttempts)
+	handle(a, huma.Operation{
+		OperationID: "get-attempt", Method: http.MethodGet, Path: "/v1/attempts/{id}", Tags: []string{"attempts"},
+		Summary: "Get an HTTP try",
+	}, ScopeRead, a.getAttempt)
+}
+
+func (a *API) getAttempt(ctx context.Context, in *attemptPath) (*attemptOutput, error) {
+	id, ok := parseAttemptID(in.ID)
+	if !ok {
+		return nil, store.ErrNotFound
+	}
+	try, err := a.store.Attempt(ctx, id.lane, id.offset, id.at)
+	if err == nil {
+		err = a.checkSeen(ctx, try.Subscription)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &attemptOutput{Body: showAttempt(try)}, nil
 }
 
 func (a *API) listAttempts(ctx context.Context, in *attemptsInput) (*attemptsOutput, error) {

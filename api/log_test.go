@@ -220,7 +220,14 @@ func TestAttemptsAreListedByFilter(t *testing.T) {
 	if err := w.store.SaveAttempts(t.Context(), tries); err != nil {
 		t.Fatal(err)
 	}
-	seq := func(offset, attempt int) string { return fmt.Sprintf("%020d/%d", offset, attempt) }
+	seq := func(offset, attempt int) string {
+		for _, try := range tries {
+			if int(try.Offset) == offset && try.Attempt == attempt {
+				return fmt.Sprintf("att_%d_%d_%d", try.At.UnixMicro(), lane, offset)
+			}
+		}
+		return ""
+	}
 	all := []string{seq(3, 1), seq(2, 1), seq(1, 2), seq(1, 1)}
 	for query, want := range map[string][]string{
 		"":                             all,

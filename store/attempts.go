@@ -241,6 +241,28 @@ func (s *Store) attemptSlice(ctx context.Context, f AttemptFilter, from, until t
 	})
 }
 
+const attemptSQL = `
+SELECT a.attempt, a.duration, a.status, a.outcome, coalesce(a.reason, ''), a.detail, coalesce(c.subscription, '')
+FROM rowcall.attempts a LEFT JOIN rowcall.cursors c ON c.lane = a.lane
+WHERE a.at = $1 AND a.lane = $2 AND a."offset" = $3 ORDER BY a.attempt DESC LIMIT 1`
+
+// Attempt returns the attempt of an event that a lane began at a time, to the
+// microsecond; ErrNotFound where there is none.
+func (s *Store) Attempt(ctx context.Context, lane LaneID, offset Offset, at time.Time) (Attempt, error) {
+	a := Attempt{At: at.UTC(), Lane: lane, Offset: offset}
+	var micros int64
+	err := s.pool.QueryRow(ctx, attemptSQL, at, int32(lane), int64(offset)).
+		Scan(&a.Attempt, &micros, &a.Status, &a.Outcome, &a.Reason, &a.Detail, &a.Subscription)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Attempt{}, fmt.Errorf("read attempt: %w", err)
+	}
+	a.Duration = time.Duration(micros) * time.Microsecond
+	return a, nil
+}
+
 const oldestAttemptSQL = `
 SELECT coalesce(min(c.relname), '') FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = 'rowcall.attempts'::regclass AND c.relname ~ '^attempts_[0-9]{8}$'`

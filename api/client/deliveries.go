@@ -61,6 +61,7 @@ func (c *Client) DiscardDelivery(ctx context.Context, id string) error {
 
 // Attempt is one HTTP try.
 type Attempt struct {
+	ID           string          `json:"id"`
 	At           time.Time       `json:"at"`
 	Subscription string          `json:"subscription"`
 	Delivery     string          `json:"delivery"`
@@ -71,6 +72,12 @@ type Attempt struct {
 	Outcome      string          `json:"outcome"` // delivered, failed, blocked, unknown
 	Reason       string          `json:"reason"`
 	Detail       json.RawMessage `json:"detail,omitempty"`
+}
+
+// Attempt returns one by its id.
+func (c *Client) Attempt(ctx context.Context, id string) (a Attempt, err error) {
+	err = c.get(ctx, &a, nil, "v1", "attempts", id)
+	return a, err
 }
 
 // AttemptQuery selects attempts.
