@@ -63,8 +63,8 @@ func (s *session) limitHolds(ctx context.Context) error {
 // holdEnd is what a lane is to give up; nil: nothing.
 func (s *session) holdEnd(ctx context.Context, l *lane, h store.Holding, now time.Time, before map[time.Duration]store.Offset) (*store.HoldEnd, error) {
 	end := &store.HoldEnd{Lane: l.id, Epoch: l.epoch}
-	if h.MustPass > h.Cursor {
-		end.Past, end.Drop, end.Reason = h.MustPass, true, reasonLogFull
+	if h.MustPass > h.Cursor || h.Overflow != 0 && h.MustPass > h.Overflow {
+		end.Past, end.Drop, end.Overflows, end.Reason = h.MustPass, true, true, reasonLogFull
 		return end, nil
 	}
 	limit := l.sub.Outage.HoldLimit

@@ -150,7 +150,8 @@ func (s *Store) freeRange(ctx context.Context, below Offset) (bool, error) {
 
 const askToPassSQL = `
 UPDATE rowcall.cursors SET must_pass = $1 WHERE must_pass < $1 AND lane IN (
-  SELECT c.lane FROM rowcall.cursors c LEFT JOIN rowcall.leases l ON l.instance = c.owner WHERE ` + effectiveCursor + ` < $1)
+  SELECT c.lane FROM rowcall.cursors c LEFT JOIN rowcall.leases l ON l.instance = c.owner 
+  WHERE ` + effectiveCursor + ` < $1 OR EXISTS (SELECT FROM rowcall.overflows o WHERE o.lane = c.lane AND o."from" < $1))
 RETURNING lane, subscription`
 
 // askToPass asks the owners of the lanes that stand below an offset to give up

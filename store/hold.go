@@ -17,12 +17,14 @@ type Holding struct {
 	Cursor   Offset
 	Waiting  LogCount // an upper bound: see Backlog
 	MustPass Offset   // the log is full: what is below is to be given up; 0: nothing
+	Overflow Offset   // from where on the first of its overflowed keys is owed; 0: none has overflowed
 }
 
 const holdingsSQL = `
-SELECT c.lane, c."offset", c.must_pass, coalesce(s.spec->'events', '[]')
+SELECT c.lane, c."offset", c.must_pass, coalesce(s.spec->'events', '[]'), coalesce(o."from", 0)
 FROM rowcall.cursors c JOIN rowcall.subscriptions s ON s.id = c.subscription
-WHERE c.owner = $1 AND NOT c.following
+LEFT JOIN (SELECT lane, min("from") AS "from" FROM rowcall.overflows GROUP BY lane) o ON o.lane = c.lane
+WHERE c.owner = $1 AND (NOT c.following OR o."from" < c.must_pass)
 ORDER BY c.lane`
 
 // Holdings returns the lanes of this instance that do not follow the head, and
@@ -45,7 +47,7 @@ func (s *Store) holdings(ctx context.Context) ([]Holding, error) {
 	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Holding, error) {
 		var h Holding
 		var events []string
-		err := row.Scan(&h.Lane, &h.Cursor, &h.MustPass, &events)
+		err := row.Scan(&h.Lane, &h.Cursor, &h.MustPass, &events, &h.Overflow)
 		lanes, patterns = append(lanes, Backlog{Cursor: h.Cursor}), append(patterns, events)
 		return h, err
 	})
@@ -144,6 +146,8 @@ type HoldEnd struct {
 	Drop   bool   // they are dropped; else they become a dead range
 	Rows   bool   // deliveries below Past are given up, too; else they stay owed
 	Reason string
+
+	Overflows bool // what overflowed keys are owed below Past is dropped, too
 }
 
 // HoldEnded is what became of a HoldEnd.
@@ -167,6 +171,12 @@ UPDATE rowcall.cursors SET "offset" = $2, ahead = $3::bigint[], following = fals
 	deadRowsSQL = `
 UPDATE rowcall.deliveries SET state = 'dead', due_at = NULL, reason = $3, updated_at = now()
 WHERE lane = $1 AND "offset" < $2 AND state <> 'dead'`
+	// Of events from the cursor on, the range that is given up has them.
+	overflowsOnSQL = `
+WITH passed AS (UPDATE rowcall.overflows o SET "from" = $2 FROM rowcall.overflows was
+  WHERE o.lane = $1 AND o."from" < $2 AND was.lane = o.lane AND was.key = o.key RETURNING o.key, was."from")
+SELECT count(DISTINCT e."offset") FROM passed p
+JOIN rowcall.events e ON e."offset" >= p."from" AND e."offset" < least($2::bigint, $3::bigint) AND (e.key = p.key OR e.old_key = p.key)`
 	dropRowsSQL     = `DELETE FROM rowcall.deliveries WHERE lane = $1 AND "offset" < $2 AND state <> 'dead'`
 	countSettledSQL = `
 SELECT e.type, count(*), coalesce(sum(octet_length(e.data)), 0)::bigint
@@ -221,6 +231,13 @@ func (s *Store) endHold(ctx context.Context, tx pgx.Tx, lease Lease, h HoldEnd) 
 			return ended, err
 		}
 		ended.Deliveries = tag.RowsAffected()
+	}
+	if h.Overflows {
+		var n int64
+		if err := tx.QueryRow(ctx, overflowsOnSQL, int32(h.Lane), int64(past), int64(cursor)).Scan(&n); err != nil {
+			return ended, err
+		}
+		ended.Deliveries += n
 	}
 	dropped := ended.Deliveries
 	if !h.Drop {

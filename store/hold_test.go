@@ -190,3 +190,35 @@ func TestTheEventsOfADeadRangeStayWhenTheLogDropsThem(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAFullLogTakesWhatOverflowedKeysAreOwed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s, _ := w.instance("a")
+	for lsn := range store.LSN(30) { // thirty rounds, one event a key
+		mustAppend(t, s, source(t, s, "shop"), batch(100+lsn, 10))
+	}
+	subscribe(t, s, "x", store.Start{Earliest: true})
+	lane := claim(t, s)["x"]
+	settle(t, s, store.Settlement{Floor: 301, Lanes: []store.LaneSettlement{{
+		Lane: lane.ID, Epoch: lane.Epoch, Cursor: 301, Following: true,
+		Overflows: []store.Overflow{{Key: "public.orders/id=1", From: 21}, {Key: "public.orders/id=2", From: 250}},
+	}}})
+	if held, err := s.Holdings(t.Context()); err != nil || len(held) != 0 {
+		t.Fatalf("a lane that follows: %+v, error %v", held, err)
+	}
+	w.exec(`UPDATE rowcall.cursors SET must_pass = 101`)
+	held, err := s.Holdings(t.Context())
+	if err != nil || len(held) != 1 || held[0].Overflow != 21 || held[0].MustPass != 101 {
+		t.Fatalf("%+v, error %v", held, err)
+	}
+	for _, want := range []int64{8, 0} { // of eight rounds one event each
+		ended, err := s.EndHold(t.Context(), store.HoldEnd{Lane: lane.ID, Epoch: lane.Epoch, Past: 101, Drop: true, Overflows: true})
+		if err != nil || ended.Deliveries != want {
+			t.Errorf("%+v, error %v, want %d given up", ended, err, want)
+		}
+	}
+	if got := one[string](w, `SELECT string_agg("from"::text, ' ' ORDER BY "from") || (SELECT ' ' || dropped FROM rowcall.cursors) FROM rowcall.overflows`); got != "101 250 8" {
+		t.Errorf("overflows and dropped %s, want 101 250 8", got)
+	}
+}
