@@ -71,6 +71,11 @@ func batchedPhase(ctx context.Context, w *world, o options, r *report) error {
 
 // batch has the subscription put so many events into a POST.
 func (w *world) batch(ctx context.Context, events int) error {
+	return w.patch(ctx, map[string]any{"batch": map[string]any{"max_events": events}})
+}
+
+// patch changes the subscription.
+func (w *world) patch(ctx context.Context, patch map[string]any) error {
 	if err := w.startRowcall(ctx); err != nil {
 		return err
 	}
@@ -78,11 +83,37 @@ func (w *world) batch(ctx context.Context, events int) error {
 	if err != nil {
 		return err
 	}
-	patch := map[string]any{"batch": map[string]any{"max_events": events}}
 	if err := w.call(ctx, http.MethodPatch, "/v1/subscriptions/"+id, patch, nil); err != nil {
 		return err
 	}
 	return w.stopRowcall()
+}
+
+// filteredPhase drains two backlogs, the second with a filter that wants all of it,
+// so that what differs is the filter alone.
+func filteredPhase(ctx context.Context, w *world, o options, r *report) error {
+	for range o.rounds {
+		var without, with round
+		for _, m := range []*round{&without, &with} {
+			var filter any
+			if m == &with {
+				filter = "data.row.total >= 0.0 && data.row.status == 'new'"
+			}
+			if err := w.patch(ctx, map[string]any{"filter": filter}); err != nil {
+				return err
+			}
+			if _, err := w.backlog(ctx, o.events); err != nil {
+				return err
+			}
+			if err := w.deliver(ctx, o.events, m); err != nil {
+				return err
+			}
+		}
+		r.filtered = append(r.filtered, with)
+		fmt.Fprintf(r.out, "with a filter: %.0f events/s, %.2f of without (%.0f); gateway CPU %.0f µs an event, without %.0f; lost %d, duplicates %d, out of order %d\n",
+			with.rate, with.rate/without.rate, without.rate, with.gatewayCPU, without.gatewayCPU, with.lost, with.dup, with.order)
+	}
+	return w.patch(ctx, map[string]any{"filter": nil})
 }
 
 // await waits until a lane of the receiver has n different events, and returns

@@ -13,6 +13,7 @@ type report struct {
 	out       io.Writer
 	drains    []round
 	batched   []round
+	filtered  []round
 	live      liveResult
 	latencies []latencies
 	idleRatio float64
@@ -131,7 +132,7 @@ func (r *report) bars() {
 		bar(fmt.Sprintf("RSS with a backlog of %d, MiB", r.big), r.bigRSS, 256, false)
 	}
 	lost, dup, order := r.lost, 0, 0
-	for _, m := range slices.Concat(r.drains, r.batched) {
+	for _, m := range slices.Concat(r.drains, r.batched, r.filtered) {
 		lost, dup, order = lost+m.lost, dup+m.dup, order+m.order
 	}
 	for _, l := range r.latencies {
