@@ -115,7 +115,7 @@ func (a *API) listBoard(ctx context.Context, in *boardInput) (*boardOutput, erro
 	search := strings.ToLower(in.Search)
 	rows = slices.DeleteFunc(rows, func(r boardRow) bool {
 		return only != "" && r.Subscription != only || in.Condition != "" && r.Condition != in.Condition ||
-			!r.labelled(in.Label) || !r.mentions(search)
+			!r.labelled(in.Label) || !r.mentions(search) || !sees(ctx, r.Labels)
 	})
 	out := &boardOutput{Body: board{Items: []boardRow{}, Totals: totalsOf(rows)}}
 	slices.SortFunc(rows, func(x, y boardRow) int { return cmp.Compare(x.place(), y.place()) })

@@ -52,9 +52,21 @@ func (a *API) groupDeliveries(ctx context.Context, in *groupsInput) (*groupsOutp
 	if err != nil {
 		return nil, err
 	}
-	found, err := a.store.DeliveryGroups(ctx, store.DeliveryFilter{
-		Subscription: subscription, State: in.State, Reason: in.Reason, Since: in.Since,
-	}, maxGroups)
+	filter := store.DeliveryFilter{Subscription: subscription, State: in.State, Reason: in.Reason, Since: in.Since}
+	var among map[subscriptions.ID]bool
+	if len(callersKey(ctx).Labels) > 0 {
+		all, err := a.store.Summaries(ctx)
+		if err != nil {
+			return nil, err
+		}
+		among = map[subscriptions.ID]bool{}
+		for _, s := range all {
+			if sees(ctx, s.Labels) {
+				among[s.ID] = true
+			}
+		}
+	}
+	found, err := a.store.DeliveryGroups(ctx, filter, among, maxGroups)
 	if err != nil {
 		return nil, err
 	}

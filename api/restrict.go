@@ -23,7 +23,7 @@ func obeysLabels(operation string) bool {
 		"list-subscriptions", "create-subscription", "get-subscription", "patch-subscription", "delete-subscription",
 		"pause-subscription", "resume-subscription", "rotate-secret", "get-subscription-health", "probe-subscription",
 		"list-deliveries", "get-delivery", "retry-delivery", "discard-delivery", "list-attempts", "get-attempt",
-		"publish-events", "get-identity", "create-session", "delete-session",
+		"publish-events", "list-endpoints", "group-deliveries", "get-identity", "create-session", "delete-session",
 	}, operation)
 }
 

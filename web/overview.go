@@ -1,6 +1,8 @@
 package web
 
 import (
+	"errors"
+
 	"github.com/rowcall/rowcall/api/client"
 )
 
@@ -21,6 +23,7 @@ type overviewView struct {
 	Sources   []sourceRow
 	Total     int
 	MayWrite  bool
+	NoSources bool
 }
 
 // worstShown is how many endpoints the overview looks at for what needs a person.
@@ -33,13 +36,14 @@ func overview(v *visit) error {
 		return err
 	}
 	v.console.counts.keep(v, found.Totals)
+	// A key that sees some subscriptions alone sees no sources.
 	listed, err := v.api.Sources(v.Context())
-	if err != nil {
+	if p, ok := errors.AsType[*client.Problem](err); err != nil && (!ok || p.Type != client.Forbidden) {
 		return err
 	}
 	s.Endpoints, s.Worst, s.Sources = found.Totals, found.Items, listed.Items
 	view := overviewView{
-		Assurance: s.assurance(), Needs: s.needs(), Total: s.total(), Sources: sourceRows(listed.Items), MayWrite: v.may("write"),
+		Assurance: s.assurance(), Needs: s.needs(), Total: s.total(), Sources: sourceRows(listed.Items), MayWrite: v.may("write"), NoSources: err != nil,
 	}
 	view.Open, view.Terms = balance(found.Totals)
 	if stopped, names := s.stopped(); stopped > len(names) {

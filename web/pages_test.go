@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rowcall/rowcall/api"
+	"github.com/rowcall/rowcall/api/client"
 	"github.com/rowcall/rowcall/store"
 )
 
@@ -167,6 +168,37 @@ func TestFailuresAreGroupedAndLeadToSingleDeliveries(t *testing.T) {
 	}
 	if !strings.Contains(w.page("/jobs"), "retry of orders") {
 		t.Error("the job is not listed")
+	}
+}
+
+func TestARestrictedKeySeesItsOwnSubscriptionsAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	claim := w.source("shop")
+	own := w.subscribe(map[string]any{"name": "own-of-growth", "labels": map[string]any{"team": "growth"}})
+	other := w.subscribe(map[string]any{"name": "other-of-billing", "labels": map[string]any{"team": "billing"}})
+	first := w.write(claim, 2, "{}")
+	for _, id := range []string{own.ID, other.ID} {
+		w.settle(id, []store.Delivery{{Offset: first, State: store.Dead, Keys: []string{"k"}, Reason: "rejected", Status: 422}}, nil)
+	}
+	made, err := w.api.CreateAPIKey(t.Context(), client.NewAPIKey{Name: "growth", Scopes: []string{"read"}, Labels: map[string]string{"team": "growth"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.keys["growth"] = made.Key
+	for _, path := range []string{"/", "/subscriptions", "/failed", "/failed/deliveries"} {
+		a := w.do(request{path: path, scope: "growth"})
+		if a.status != http.StatusOK || !strings.Contains(a.body, "own-of-growth") || strings.Contains(a.body, "other-of-billing") {
+			t.Errorf("%s: %d, own %v, other %v", path, a.status, strings.Contains(a.body, "own-of-growth"), strings.Contains(a.body, "other-of-billing"))
+		}
+	}
+	if a := w.do(request{path: "/failed", scope: "growth"}); !strings.Contains(a.body, "1 dead, 0 retrying") {
+		t.Error("the dead letters of others are counted")
+	}
+	for path, status := range map[string]int{"/subscriptions/" + other.ID: 404, "/events": 403, "/sources": 403} {
+		if a := w.do(request{path: path, scope: "growth"}); a.status != status {
+			t.Errorf("%s: %d, want %d", path, a.status, status)
+		}
 	}
 }
 
