@@ -39,10 +39,10 @@ func (l *lane) readsAhead(now time.Time) bool {
 // key, if that was never tried and nothing waits for it: the entry of that one is
 // now e's. It reports whether it did.
 //
-// What changes a key, or is a barrier, neither supersedes nor is superseded; nor
-// is what a row holds.
+// What changes a key, is a barrier, or is of a table without keys, whose rows share
+// one, neither supersedes nor is superseded; nor is what a row holds.
 func (l *lane) compact(e *entry, events []*store.Event) bool {
-	if l.attached || e.key == "" || e.key2 != "" || e.barrier != "" {
+	if l.attached || e.key == tableOf(e.key) || e.key2 != "" || e.barrier != "" {
 		return false
 	}
 	t := l.order.tails[e.key]

@@ -98,6 +98,9 @@ func (e *FieldErrors) checkDelivery(s *Spec) {
 	if s.Compact && s.Ordering == OrderNone {
 		e.add("compact", `must be false where ordering is "none": there is no newest event of a key without keys`)
 	}
+	if s.Compact && s.OrderingKey != nil {
+		e.add("compact", "must be false beside an ordering_key: rows that share it would supersede each other")
+	}
 	e.checkExpression("ordering_key", s.OrderingKey)
 	if s.OrderingKey != nil && s.Ordering == OrderNone {
 		e.add("ordering_key", `must be null where ordering is "none"`)

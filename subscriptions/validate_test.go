@@ -206,6 +206,11 @@ func TestCompactionNeedsKeys(t *testing.T) {
 	if got := faultsOf(t, func(s *subscriptions.Spec) { s.Compact = true }); len(got) != 0 {
 		t.Errorf("with keys: %v", got)
 	}
+	key := "data.row.customer_id"
+	got = faultsOf(t, func(s *subscriptions.Spec) { s.Compact, s.OrderingKey = true, &key })
+	if len(got) != 1 || !strings.HasPrefix(got[0], "compact: must be false beside an ordering_key") {
+		t.Errorf("with an ordering key: %v", got)
+	}
 }
 
 func TestProbesAreRangesOrCron(t *testing.T) {
