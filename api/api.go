@@ -126,6 +126,7 @@ func New(st *store.Store, config Config) (*API, error) {
 	a.registerPublish()
 	a.registerDeliveries()
 	a.registerJobs()
+	a.registerReplays()
 	a.registerDeadRanges()
 	a.registerLog()
 	a.registerAttempts()

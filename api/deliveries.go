@@ -17,6 +17,7 @@ import (
 type delivery struct {
 	ID           string              `json:"id"`
 	Subscription subscriptions.ID    `json:"subscription"`
+	Replay       *store.JobID        `json:"replay" doc:"The replay that it is of; null: of none."`
 	State        store.DeliveryState `json:"state" enum:"retrying,blocked,dead" doc:"retrying: due at due_at, or in flight; blocked: behind a retrying event of the same key; dead: ended, and kept."`
 	Sequence     string              `json:"sequence" pattern:"^[0-9]{20}$" doc:"The event's offset in the log."`
 	Keys         []string            `json:"keys" doc:"The keys it orders: two at a key change."`
@@ -39,6 +40,9 @@ func showDelivery(d store.Delivery) delivery {
 	}
 	if out.Keys == nil {
 		out.Keys = []string{}
+	}
+	if d.Replay != "" {
+		out.Replay = &d.Replay
 	}
 	if d.Event != nil {
 		out.Event = new(showEvent(d.Event))

@@ -20,15 +20,15 @@ const countWithin = 5 * time.Second
 // job is long work that goes on by itself.
 type job struct {
 	ID           string           `json:"id" doc:"job_…, or rpl_… of a replay."`
-	Kind         store.JobKind    `json:"kind" enum:"retry,discard"`
-	State        store.JobState   `json:"state" enum:"running,paused,done,cancelled,failed" doc:"done: every delivery was handed to its lane, which tries it by the subscription's policy."`
+	Kind         store.JobKind    `json:"kind" enum:"retry,discard,replay"`
+	State        store.JobState   `json:"state" enum:"running,paused,done,cancelled,failed" doc:"done: every delivery was handed to its lane, which tries it by the subscription's policy; of a replay: every event has ended."`
 	Reason       string           `json:"reason" doc:"Why it failed."`
 	Subscription subscriptions.ID `json:"subscription" doc:"Empty: of all."`
-	Filter       jobFilter        `json:"filter" doc:"Which deliveries."`
+	Filter       jobFilter        `json:"filter" doc:"Which deliveries; empty of a replay."`
 	Total        int64            `json:"total" doc:"How many there were when it was made."`
 	AtLeast      bool             `json:"at_least" doc:"total is what was counted in time: there may be more."`
-	Done         int64            `json:"done" doc:"Those that their lanes took up."`
-	Failed       int64            `json:"failed" doc:"0 of retry and discard: what fails again is a dead letter again."`
+	Done         int64            `json:"done" doc:"Those that their lanes took up; of a replay, events delivered."`
+	Failed       int64            `json:"failed" doc:"Of a replay, events that are dead letters; else 0: what fails again is a dead letter again."`
 	Skipped      int64            `json:"skipped" doc:"Those that had ended, or had changed, in the meantime."`
 	CreatedBy    string           `json:"created_by" doc:"Id of the API key."`
 	CreatedAt    time.Time        `json:"created_at"`
@@ -86,13 +86,13 @@ type (
 	}
 	jobsInput struct {
 		PageInput
-		Kind         store.JobKind  `query:"kind" enum:"retry,discard"`
+		Kind         store.JobKind  `query:"kind" enum:"retry,discard,replay"`
 		State        store.JobState `query:"state" enum:"running,paused,done,cancelled,failed"`
 		Subscription string         `query:"subscription" doc:"Of this subscription (id)."`
 	}
 	jobsOutput struct{ Body page[job] }
 	jobPath    struct {
-		ID string `path:"id" doc:"job_…"`
+		ID string `path:"id" doc:"job_… or rpl_…"`
 	}
 	jobOutput struct{ Body job }
 )
@@ -102,7 +102,7 @@ func (a *API) registerJobs() {
 	const base, one = "/v1/jobs", "/v1/jobs/{id}"
 	handle(a, huma.Operation{
 		OperationID: "list-jobs", Method: http.MethodGet, Path: base, Tags: tags,
-		Summary: "List bulk retries and discards, newest first",
+		Summary: "List bulk retries and discards, and replays, newest first",
 	}, ScopeRead, a.listJobs)
 	handle(a, huma.Operation{
 		OperationID: "get-job", Method: http.MethodGet, Path: one, Tags: tags,

@@ -132,7 +132,7 @@ func TestDeliveriesAreShownWithTheirEvents(t *testing.T) {
 	delete(d, "event")
 	delete(d, "updated_at")
 	want := map[string]any{
-		"id": dead, "subscription": id, "state": "dead", "sequence": "00000000000000000003", "keys": []any{"public.orders/id=2"},
+		"id": dead, "subscription": id, "replay": nil, "state": "dead", "sequence": "00000000000000000003", "keys": []any{"public.orders/id=2"},
 		"attempts": 20.0, "due_at": nil, "first_failed_at": "2026-11-20T12:00:00Z", "reason": "rejected", "status": 422.0,
 		"error": "the endpoint answered 422",
 	}

@@ -15,6 +15,7 @@ import (
 // is wrong with them. A member that is missing or null leaves its value.
 type bodyReader struct {
 	members map[string]json.RawMessage
+	null    map[string]bool // members that are there, and null
 	faults  subscriptions.FieldErrors
 }
 
@@ -24,7 +25,7 @@ func readBody(raw []byte, known ...string) (*bodyReader, error) {
 	if err := checkJSON(raw); err != nil {
 		return nil, err
 	}
-	r := &bodyReader{members: map[string]json.RawMessage{}}
+	r := &bodyReader{members: map[string]json.RawMessage{}, null: map[string]bool{}}
 	if !r.object(raw, "", known...) {
 		return nil, newProblem(problemValidation, "", fieldError{"body", "must be a JSON object"})
 	}
@@ -44,12 +45,15 @@ func (r *bodyReader) object(raw []byte, at string, known ...string) bool {
 		if err != nil || decoder.Decode(&value) != nil {
 			return false
 		}
-		switch _, twice := r.members[at+name]; {
+		_, twice := r.members[at+name]
+		switch {
 		case !slices.Contains(known, name):
 			r.fault(strings.TrimSuffix(at, "."), "has a member that is not known here; it takes %s", strings.Join(known, ", "))
-		case twice:
+		case twice || r.null[at+name]:
 			r.fault(at+name, "is given more than once")
-		case string(value) != "null":
+		case string(value) == "null":
+			r.null[at+name] = true
+		default:
 			r.members[at+name] = value
 		}
 	}

@@ -23,8 +23,9 @@ func (l *lane) landBatch(b *batch, reply Reply) *entry {
 			l.transformSample.add(false)
 		}
 	}
+	first := b.entries[0]
 	l.judgeBatch(b, reply)
-	return l.goOn()
+	return l.goOn(first)
 }
 
 // judgeBatch turns a reply into what it means for a batch. What is said of an
@@ -40,7 +41,7 @@ func (l *lane) judgeBatch(b *batch, reply Reply) {
 	}
 	v, first := Judge(reply), b.entries[0]
 	l.s.observeBatch(l, b.events, reply, v)
-	l.feel(first, v, reply)
+	l.sense(first, v, reply)
 	l.unsettled += len(b.entries)
 	if v.Outcome != Delivered || l.s.config.historyOfAll() {
 		l.history = append(l.history, l.recordBatch(b, reply, v))
@@ -48,6 +49,7 @@ func (l *lane) judgeBatch(b *batch, reply Reply) {
 	switch v.Fault {
 	case FaultNone:
 		l.successes++
+		l.count(int64(len(b.entries)), 0)
 		l.raise(reply, 2*len(b.entries) >= int(l.batches.size) || 2*b.size >= l.batches.bytes)
 		for _, e := range b.entries {
 			e.batch = nil

@@ -61,6 +61,7 @@ func (s *session) claim(ctx context.Context) error {
 	changed := false
 	defer func() {
 		if changed {
+			s.link()
 			s.reroute()
 		}
 	}()
@@ -76,7 +77,7 @@ func (s *session) claim(ctx context.Context) error {
 			s.retire(l, false)
 			changed = true
 		}
-		have[id] = l.sub.Version
+		have[id] = l.version
 	}
 	claimed, owned, err := s.store.ClaimLanes(ctx, have)
 	if err != nil {
@@ -102,7 +103,9 @@ func (s *session) claim(ctx context.Context) error {
 			if _, ok := slices.BinarySearch(owned, id); !ok {
 				l.stop()
 				delete(s.lanes, id)
-				s.rates.forget(l.sub.ID)
+				if l.replay == nil {
+					s.rates.forget(l.sub.ID)
+				}
 				changed = true
 			}
 		}
@@ -129,9 +132,18 @@ func (s *session) open(ctx context.Context, c store.Lane) (*lane, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.restore(deliveries)
-	l.restoreOverflows(c.Overflows)
-	s.announceAgain(l)
+	if c.Replay != nil {
+		target.forReplay(c.Replay.Job)
+	}
+	if l.replay != nil && l.replay.givenUp() {
+		l.abandon(deliveries, c.Overflows)
+	} else {
+		l.restore(deliveries)
+		l.restoreOverflows(c.Overflows)
+	}
+	if l.replay == nil {
+		s.announceAgain(l)
+	}
 	l.begin()
 	return l, nil
 }
@@ -202,6 +214,8 @@ func (s *session) reroute() {
 	for _, l := range s.lanes {
 		switch {
 		case !l.serving():
+		case l.replay != nil:
+			s.follow(l) // by itself, to its end
 		case l.rules.judges():
 			sifted, siftedPatterns = append(sifted, l), append(siftedPatterns, l.sub.Events)
 		default:

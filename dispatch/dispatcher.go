@@ -67,6 +67,7 @@ type (
 		DeliveriesAt(ctx context.Context, lane store.LaneID, at []store.Offset) (map[store.Offset]store.Delivery, error)
 		Intents(ctx context.Context, past int64, limit int) ([]store.Intent, error)
 		Changes() (changes <-chan store.Topic, stop func())
+		FailJob(ctx context.Context, id store.JobID, reason string) error
 	}
 	subscriptionKeeper interface {
 		Subscription(ctx context.Context, id subscriptions.ID) (subscriptions.Subscription, error)

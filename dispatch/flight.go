@@ -11,6 +11,10 @@ import (
 
 // pump starts attempts while there are events whose turn it is, and slots.
 func (l *lane) pump() {
+	if l.replay != nil {
+		l.mirror()
+		defer l.repay(nil)
+	}
 	if l.holds() {
 		l.pumpProbe()
 		return
@@ -43,7 +47,7 @@ func (l *lane) mayStart() bool {
 		l.s.stall(l)
 		return false
 	}
-	return true
+	return l.replay == nil || l.borrow()
 }
 
 // next takes the entry to send from the ready ones; nil: there is none.
@@ -104,6 +108,12 @@ func (l *lane) launch(e *entry) {
 	l.inFlight++
 	if l.rate != nil {
 		l.rate.ReserveN(e.started, 1) // paced said that there is one
+	}
+	if l.replay != nil {
+		l.replay.launched(e)
+		if l.replay.pace != nil {
+			l.replay.pace.ReserveN(e.started, 1)
+		}
 	}
 }
 
@@ -178,13 +188,17 @@ func (l *lane) land(e *entry, ev *store.Event, reply Reply, err error) *entry {
 		l.transformSample.add(false)
 		l.judge(e, ev, reply)
 	}
-	return l.goOn()
+	return l.goOn(e)
 }
 
-// goOn returns the entry that goes next in the slot of an attempt that has
+// goOn returns the entry that goes next in the slot of the attempt of e, which has
 // landed, or nil when the slot was given back.
-func (l *lane) goOn() *entry {
+func (l *lane) goOn(e *entry) *entry {
 	l.endProbe()
+	if l.replay != nil {
+		l.repay(e)
+		defer l.repay(nil)
+	}
 	l.mark()
 	if l.inFlight > 1 && l.s.budget.wanted() {
 		return l.giveBack()
@@ -208,6 +222,9 @@ func (l *lane) goOn() *entry {
 func (l *lane) startInSlot() *entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.replay != nil {
+		defer l.repay(nil)
+	}
 	if l.mayStart() {
 		if e := l.next(); e != nil {
 			l.launch(e)
@@ -229,6 +246,7 @@ func (l *lane) mayStartInSlot() bool {
 // giveBack gives the slot back.
 func (l *lane) giveBack() *entry {
 	l.inFlight--
+	l.guests.wake(l)
 	if l.inFlight == 0 && l.stopped {
 		l.mark()
 		l.finishAbandoned()
@@ -245,7 +263,7 @@ func (l *lane) judge(e *entry, ev *store.Event, reply Reply) {
 	}
 	v := Judge(reply)
 	l.s.observe(l, ev, reply, v)
-	l.feel(e, v, reply)
+	l.sense(e, v, reply)
 	l.unsettled++
 	if v.Outcome != Delivered || l.s.config.historyOfAll() {
 		l.history = append(l.history, l.record(e, reply, v))
@@ -253,6 +271,7 @@ func (l *lane) judge(e *entry, ev *store.Event, reply Reply) {
 	switch v.Fault {
 	case FaultNone:
 		l.successes++
+		l.count(1, 0)
 		l.raise(reply, true)
 		l.end(e)
 	case FaultLocal:
@@ -340,6 +359,7 @@ func (l *lane) fail(e *entry, v Verdict, reply Reply, may bool) {
 func (l *lane) die(e *entry) {
 	e.due = time.Time{}
 	e.state = lying
+	l.count(0, 1)
 	l.s.died(l, e)
 	if l.sub.OnDead == subscriptions.Block && e.key != "" {
 		return

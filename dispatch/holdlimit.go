@@ -67,6 +67,9 @@ func (s *session) holdEnd(ctx context.Context, l *lane, h store.Holding, now tim
 		end.Past, end.Drop, end.Overflows, end.Reason = h.MustPass, true, true, reasonLogFull
 		return end, nil
 	}
+	if l.replay != nil {
+		return nil, nil // it holds nothing: it delivers again
+	}
 	limit := l.sub.Outage.HoldLimit
 	end.Drop = limit.Then == subscriptions.HoldDrop
 	age := limit.Age.D()

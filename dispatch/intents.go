@@ -146,6 +146,9 @@ func (l *lane) retry(e *entry) {
 		l.unsleep(e)
 		fallthrough
 	case lying, faulty:
+		if e.state == lying {
+			l.count(0, -1)
+		}
 		e.renew()
 		if e.waits > 0 {
 			e.state = waiting
@@ -204,6 +207,7 @@ func (l *lane) revisit(e *entry) {
 	e.renew()
 	e.revisited = true
 	l.revisited++
+	l.count(0, -1)
 	e.state, e.queued, e.row = waiting, false, true
 	l.rows[e.offset] = e
 	if !e.dirty {

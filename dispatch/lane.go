@@ -48,6 +48,8 @@ type lane struct {
 	rules    *rules // nil: its subscription has no expressions
 	ordering string // which ordering the keys of its entries are of
 	cost     cost
+	version  int64   // of the rows that it was opened with
+	replay   *replay // nil: the subscription's own lane
 
 	mu     sync.Mutex
 	order  order
@@ -111,6 +113,8 @@ type lane struct {
 
 	aheadUntil time.Time // a lane that compacts reads ahead, and sends nothing; zero: it does not
 
+	guests guests // the subscription's replays
+
 	attached bool         // the head reader feeds it
 	inbox    []*candidate // what it was given and nobody has looked at
 	reading  bool         // a reader of its own feeds it
@@ -144,6 +148,13 @@ func newLane(s *session, l store.Lane, target *Target, hold Hold) *lane {
 		heldMS: l.HeldMS, savedHeldMS: l.HeldMS,
 		savedCursor: l.Cursor, savedAhead: l.Ahead, savedFollowing: l.Following,
 		hold: hold, rules: newRules(s.programs, &l.Subscription.Spec), ordering: orderingOf(&l.Subscription.Spec),
+		version: l.Version,
+	}
+	if l.Replay != nil {
+		ln.replay = newReplay(l.Replay, &l.Subscription)
+		if ln.hold == HoldNone {
+			ln.hold = ln.replay.hold()
+		}
 	}
 	ln.resume(l.Health, time.Now())
 	ln.bounds = boundsOf(l.Subscription.Batch)

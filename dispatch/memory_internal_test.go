@@ -207,7 +207,7 @@ func (m *memory) ClaimLanes(_ context.Context, have map[store.LaneID]int64) ([]s
 			m.cursor, m.following = max(m.cursor, m.floor), false
 		}
 	}
-	lane := store.Lane{ID: 1, Epoch: m.epoch, Cursor: m.cursor, Ahead: slices.Clone(m.ahead), Health: m.health, HeldMS: m.heldMS, Subscription: m.sub}
+	lane := store.Lane{ID: 1, Epoch: m.epoch, Cursor: m.cursor, Ahead: slices.Clone(m.ahead), Health: m.health, HeldMS: m.heldMS, Subscription: m.sub, Version: m.sub.Version}
 	for key, from := range m.overflows {
 		lane.Overflows = append(lane.Overflows, store.Overflow{Key: key, From: from})
 	}
@@ -259,6 +259,8 @@ func (m *memory) wishFor(job store.JobID, action string, offsets ...store.Offset
 	}
 	m.changes <- store.TopicIntents
 }
+
+func (m *memory) FailJob(context.Context, store.JobID, string) error { return m.down }
 
 func (m *memory) Changes() (<-chan store.Topic, func()) { return m.changes, func() {} }
 

@@ -189,7 +189,7 @@ func (l *lane) walkFrom() (store.Offset, bool) {
 // walk is the side reader: it takes in events of overflowed keys until all that
 // may have some have enough.
 func (s *session) walk(ctx context.Context, l *lane) {
-	set := subscriptions.NewSet([][]string{l.sub.Events})
+	wants := l.wants()
 	for {
 		l.mu.Lock()
 		from, ok := l.walkFrom()
@@ -204,14 +204,14 @@ func (s *session) walk(ctx context.Context, l *lane) {
 		if events == nil {
 			return // the session ends
 		}
-		l.takeIn(from, events, set)
+		l.takeIn(from, events, wants)
 		<-s.pages
 	}
 }
 
 // takeIn takes in what a page, read from an offset, has of the keys that are open.
 // One that was opened meanwhile, and has come less far, is for the next page.
-func (l *lane) takeIn(from store.Offset, events []store.Event, set *subscriptions.Set) {
+func (l *lane) takeIn(from store.Offset, events []store.Event, wants func(*store.Event) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stopped {
@@ -223,7 +223,7 @@ func (l *lane) takeIn(from store.Offset, events []store.Event, set *subscription
 	for i := range events {
 		ev := &events[i]
 		a, b := l.overflows[ev.Key], l.overflows[ev.OldKey]
-		if (a != nil || b != nil) && ev.Kind != store.KindGap && len(set.Match(ev.Type)) > 0 {
+		if (a != nil || b != nil) && ev.Kind != store.KindGap && wants(ev) {
 			l.takeInOne(ev, a, b)
 		}
 	}

@@ -10,14 +10,18 @@ import (
 
 // concurrency is how many attempts may be in flight now.
 func (l *lane) concurrency() int {
+	if l.crowdedOut() {
+		return 0
+	}
 	if l.health.State == Recovering {
 		return int(min(l.throttle.limit, l.health.Limit))
 	}
 	return int(l.throttle.limit)
 }
 
-// feel has the endpoint's health take note of an attempt.
-func (l *lane) feel(e *entry, v Verdict, reply Reply) {
+// feel has the endpoint's health take note of an attempt; others says that
+// somebody else owes it events of other keys.
+func (l *lane) feel(e *entry, v Verdict, reply Reply, others bool) {
 	now := time.Now()
 	key := e.key
 	if key == "" {
@@ -37,7 +41,7 @@ func (l *lane) feel(e *entry, v Verdict, reply Reply) {
 	}
 	what := happened{fault: v.Fault, reason: v.Reason, retryAfter: reply.RetryAfter}
 	if v.Fault != FaultNone {
-		what.share, what.others = l.sample.shares(), l.owesOthers(e)
+		what.share, what.others = l.sample.shares(), others || l.owesOthers(e)
 	}
 	before := l.health
 	l.health = before.after(what, l.probe, float64(l.sub.MaxInFlight), now, rand.Float64())
@@ -67,6 +71,7 @@ func (l *lane) changeHealth(before health, now time.Time) {
 	}
 	l.keepTime(now)
 	l.s.healthChanged(l, before, l.health)
+	l.s.guestsTold(l)
 	l.setTimer()
 	l.mark()
 }
@@ -110,8 +115,12 @@ func (l *lane) owesOthers(e *entry) bool {
 // pumpProbe sends a probe when it is due: the oldest owed event that may go, of
 // another key than the last probe's where there is one. At most one is in flight.
 func (l *lane) pumpProbe() {
+	if l.replay != nil {
+		l.pumpReplayProbe()
+		return
+	}
 	now := time.Now()
-	if l.health.State != Parked || l.stopped || l.hold != HoldNone || l.inFlight > 0 || l.unsettled >= l.bounds.unsettled {
+	if l.health.State != Parked || l.stopped || l.hold != HoldNone || l.inFlight+l.guests.lent > 0 || l.unsettled >= l.bounds.unsettled {
 		return
 	}
 	if l.closed(now) {

@@ -53,15 +53,16 @@ func burst(perSecond float64) int { return max(1, int(perSecond/50)) }
 // paced reports whether the rate lets one more request go. Where it does not, the
 // lane is woken when some may: at high rates not for each.
 func (l *lane) paced(now time.Time) bool {
-	if l.rate == nil {
-		return true
-	}
-	tokens := l.rate.TokensAt(now)
+	return (l.rate == nil || l.pacedBy(l.rate, now)) && (l.replay == nil || l.replay.pace == nil || l.pacedBy(l.replay.pace, now))
+}
+
+func (l *lane) pacedBy(limiter *rate.Limiter, now time.Time) bool {
+	tokens := limiter.TokensAt(now)
 	if tokens >= 1 {
 		return true
 	}
-	want := max(1, float64(l.rate.Burst())/2)
-	wait := time.Duration((want - tokens) / float64(l.rate.Limit()) * float64(time.Second))
+	want := max(1, float64(limiter.Burst())/2)
+	wait := time.Duration((want - tokens) / float64(limiter.Limit()) * float64(time.Second))
 	l.paceAt = now.Add(wait + time.Microsecond) // past what rounding takes off
 	l.setTimer()
 	return false

@@ -125,7 +125,7 @@ func (s *session) startReader(ctx context.Context, l *lane) {
 // lag reads for one lane that is behind, until it has caught up with the head
 // and follows it.
 func (s *session) lag(ctx context.Context, l *lane) {
-	set := subscriptions.NewSet([][]string{l.sub.Events})
+	wants := l.wants()
 	var page []*store.Event
 	l.mu.Lock()
 	l.readAhead()
@@ -144,7 +144,7 @@ func (s *session) lag(ctx context.Context, l *lane) {
 		}
 		page = page[:0]
 		for i := range events {
-			if events[i].Kind != store.KindGap && len(set.Match(events[i].Type)) > 0 {
+			if events[i].Kind != store.KindGap && wants(&events[i]) {
 				page = append(page, &events[i])
 			}
 		}
@@ -162,8 +162,17 @@ func (s *session) lag(ctx context.Context, l *lane) {
 	}
 }
 
-// attach lets a lane follow the head, if it has come up to it. It reports whether
-// the lane needs no reader any more.
+// wants says which events a lane that reads by itself takes.
+func (l *lane) wants() func(*store.Event) bool {
+	if r := l.replay; r != nil {
+		return func(ev *store.Event) bool { return ev.Offset < r.Past && r.wants(ev.Type) }
+	}
+	set := subscriptions.NewSet([][]string{l.sub.Events})
+	return func(ev *store.Event) bool { return len(set.Match(ev.Type)) > 0 }
+}
+
+// attach lets a lane follow the head, if it has come up to it; a replay never
+// does. It reports whether the lane needs no reader any more.
 func (s *session) attach(l *lane) bool {
 	s.route.Lock()
 	defer s.route.Unlock()
@@ -172,6 +181,10 @@ func (s *session) attach(l *lane) bool {
 	if l.stopped {
 		l.reading = false
 		return true
+	}
+	if l.replay != nil {
+		l.reading = !l.readAll()
+		return !l.reading
 	}
 	if l.pos < s.position() || l.cost.slow() {
 		return false

@@ -235,7 +235,8 @@ func (l *lane) applyAll(ctx context.Context, b *batch) (faults []error, err erro
 func (l *lane) landUnsent(b *batch, faults []error, err error) *entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lower(b.entries[0])
+	first := b.entries[0]
+	l.lower(first)
 	switch {
 	case errors.Is(err, errGrown):
 		l.queue(l.split(b))
@@ -258,5 +259,5 @@ func (l *lane) landUnsent(b *batch, faults []error, err error) *entry {
 		}
 		l.queue(b)
 	}
-	return l.goOn()
+	return l.goOn(first)
 }

@@ -73,6 +73,7 @@ type session struct {
 	lanes   map[store.LaneID]*lane // touched by claim alone
 	applied map[int64]*lane        // intents that are not settled yet, by the lane that applied them; likewise
 	unclear bool                   // some could not be applied at the last look; likewise
+	linked  bool                   // there were replays at the last look; likewise
 	claimed atomic.Bool            // lanes were claimed: no earlier life of this instance owns any
 	reclaim chan struct{}          // something of the lanes changed
 	gaps    broadcast              // a gap was recorded or accepted
@@ -294,6 +295,13 @@ func (s *session) healthChanged(l *lane, before, after health) {
 	}
 }
 
+// guestsTold lets the replays of a lane see what became of the endpoint. l.mu is held.
+func (s *session) guestsTold(l *lane) {
+	for _, guest := range l.guests.lanes {
+		s.stall(guest)
+	}
+}
+
 // faulted lets go of a lane whose rows the store refuses, once its attempts have
 // ended and the subscription is disabled: else it would send the same again.
 func (s *session) faulted(l *lane, err error) {
@@ -303,7 +311,13 @@ func (s *session) faulted(l *lane, err error) {
 	defer l.mu.Unlock()
 	l.hold, l.abandoned, l.disabling = HoldStore, true, true
 	s.flights.Go(func() {
-		s.disableSurely(l, "its outcomes cannot be saved: "+errorText(err))
+		s.surely(l, func() error {
+			reason := "its outcomes cannot be saved: " + errorText(err)
+			if l.replay != nil {
+				return s.failReplay(l, reason)
+			}
+			return s.disable(l, reason)
+		})
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.disabling = false
@@ -311,16 +325,23 @@ func (s *session) faulted(l *lane, err error) {
 	})
 }
 
-// disableSurely tries until the subscription is disabled, or the session ends.
-func (s *session) disableSurely(l *lane, reason string) {
+// failReplay ends a replay that cannot go on; its subscription does.
+func (s *session) failReplay(l *lane, reason string) error {
+	ctx, cancel := context.WithTimeout(s.flightCtx, 10*time.Second)
+	defer cancel()
+	return s.store.FailJob(ctx, l.replay.Job, reason)
+}
+
+// surely tries until a lane is disabled, or the session ends.
+func (s *session) surely(l *lane, disable func() error) {
 	wait := time.Second
 	for s.readCtx.Err() == nil {
-		err := s.disable(l, reason)
+		err := disable()
 		if err == nil {
 			return
 		}
 		if wait == time.Second {
-			s.log.Warn().Err(err).Str("subscription", string(l.sub.ID)).Msg("cannot disable the subscription, trying again")
+			s.log.Warn().Err(err).Str("subscription", string(l.sub.ID)).Msg("cannot disable what the store refuses, trying again")
 		}
 		select {
 		case <-s.readCtx.Done():

@@ -237,7 +237,7 @@ func (l *lane) collect(floor store.Offset) *collected {
 		c.Cursor, c.Ahead = first.offset, l.ahead()
 	case len(l.inbox) > 0:
 		c.Cursor, c.Ahead = l.inbox[0].event.Offset, l.skip
-	case l.attached:
+	case l.attached || l.readAll():
 		c.Cursor, c.Following = max(floor, l.pos), true
 	default:
 		c.Cursor = l.pos
@@ -261,7 +261,8 @@ func (l *lane) collect(floor store.Offset) *collected {
 	if len(l.overflows)+len(l.relieved) > 0 {
 		l.collectOverflows(c)
 	}
-	c.changed = l.inDoubt || len(c.Overflows) > 0 || c.Following != l.savedFollowing || c.Health != nil || c.HeldMS != l.savedHeldMS || len(c.Upsert)+len(c.Delete)+len(c.Intents)+len(c.Moot) > 0 ||
+	c.Progress = l.progress()
+	c.changed = l.inDoubt || c.Progress != nil || len(c.Overflows) > 0 || c.Following != l.savedFollowing || c.Health != nil || c.HeldMS != l.savedHeldMS || len(c.Upsert)+len(c.Delete)+len(c.Intents)+len(c.Moot) > 0 ||
 		!c.Following && (c.Cursor != l.savedCursor || !slices.Equal(c.Ahead, l.savedAhead))
 	return c
 }
@@ -276,6 +277,9 @@ func (l *lane) settled(c *collected) {
 	if c.changed {
 		l.savedCursor, l.savedAhead, l.savedFollowing, l.savedHeldMS = c.Cursor, c.Ahead, c.Following, c.HeldMS
 		l.inDoubt = false
+		if c.Progress != nil {
+			l.replay.saved = *c.Progress
+		}
 	}
 	l.gone = l.gone[c.gone:]
 	l.applied, l.moot = l.applied[c.applied:], l.moot[c.moot:]

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rowcall/rowcall/store"
 	"github.com/rowcall/rowcall/subscriptions"
 )
 
@@ -103,6 +104,13 @@ func (t *Target) origin() string {
 		return ""
 	}
 	return subscriptions.Origin(t.url)
+}
+
+// forReplay has every attempt name the replay that it is of. It comes before any.
+func (t *Target) forReplay(id store.JobID) {
+	if t != nil {
+		t.header["Rowcall-Replay"] = []string{string(id)}
+	}
 }
 
 // signing is how many of the keys sign at a time.

@@ -170,11 +170,12 @@ type AttemptFilter struct {
 
 const attemptsSQL = `
 SELECT a.at, a.lane, a."offset", a.attempt, a.duration, a.status, a.outcome, coalesce(a.reason, ''), a.detail,
-  coalesce(c.subscription, '')
-FROM rowcall.attempts a LEFT JOIN rowcall.cursors c ON c.lane = a.lane
+  coalesce(c.subscription, j.subscription, '')
+FROM rowcall.attempts a LEFT JOIN rowcall.cursors c ON c.lane = a.lane LEFT JOIN rowcall.jobs j ON j.lane = a.lane
 WHERE a.at >= $1 AND a.at < $2
   AND ($3::timestamptz IS NULL OR (a.at, a.lane, a."offset") < ($3, $4::integer, $5::bigint))
-  AND ($6 = '' OR a.lane IN (SELECT lane FROM rowcall.cursors WHERE subscription = $6))
+  AND ($6 = '' OR a.lane IN (SELECT lane FROM rowcall.cursors WHERE subscription = $6
+    UNION SELECT lane FROM rowcall.jobs WHERE subscription = $6 AND lane IS NOT NULL))
   AND ($7::bigint = 0 OR a."offset" = $7)
   AND ($8::smallint IS NULL OR a.outcome = $8)
   AND ($10::jsonb = '{}' OR c.subscription IN (` + labelledSQL + `$10))

@@ -55,18 +55,24 @@ SELECT c.lane, c.subscription, ` + effectiveCursor + `, coalesce(c.health, '{}')
 FROM rowcall.cursors c
 JOIN rowcall.subscriptions s ON s.id = c.subscription
 LEFT JOIN rowcall.leases l ON l.instance = c.owner
-WHERE $1 = '' OR c.subscription = $1
+WHERE c.replay IS NULL AND ($1 = '' OR c.subscription = $1)
 ORDER BY c.lane`
 	heldRowsSQL = `
-SELECT lane, count(*) FILTER (WHERE state = 'retrying'), count(*) FILTER (WHERE state = 'blocked'),
-  count(*) FILTER (WHERE state = 'dead'), coalesce(min("offset") FILTER (WHERE state <> 'dead'), 0)
-FROM rowcall.deliveries GROUP BY lane`
+SELECT own.lane, sum(d.retrying)::bigint, sum(d.blocked)::bigint, sum(d.dead)::bigint, coalesce(min(d.oldest) FILTER (WHERE c.replay IS NULL), 0)
+FROM (
+  SELECT lane, count(*) FILTER (WHERE state = 'retrying') AS retrying, count(*) FILTER (WHERE state = 'blocked') AS blocked,
+    count(*) FILTER (WHERE state = 'dead') AS dead, min("offset") FILTER (WHERE state <> 'dead') AS oldest
+  FROM rowcall.deliveries GROUP BY lane) d
+JOIN rowcall.cursors c ON c.lane = d.lane
+JOIN rowcall.cursors own ON own.subscription = c.subscription AND own.replay IS NULL
+GROUP BY own.lane`
 	eventTimesSQL = `SELECT "offset", time FROM rowcall.events WHERE "offset" = ANY($1::bigint[])`
 	keptTimesSQL  = `
 SELECT "offset", (event->>'time')::bigint FROM rowcall.deliveries WHERE "offset" = ANY($1::bigint[]) AND event IS NOT NULL`
 )
 
-// Backlogs returns what every lane owes, by lane. Deliveries are counted anew
+// Backlogs returns what every subscription owes, by lane; of replays, deliveries
+// alone count. Deliveries are counted anew
 // only as often as leaves the database 98 % of its time: beyond 100,000 of them
 // their numbers may be seconds old.
 func (s *Store) Backlogs(ctx context.Context) ([]Backlog, error) {

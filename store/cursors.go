@@ -21,6 +21,8 @@ type Lane struct {
 	Health       EndpointHealth
 	Overflows    []Overflow
 	Subscription subscriptions.Subscription
+	Version      int64   // grows with every change of the subscription, or of the replay
+	Replay       *Replay // nil: it is the subscription's own lane
 }
 
 // effectiveCursor is the cursor of a lane c whose owner's lease is l: below it
@@ -31,17 +33,20 @@ const effectiveCursor = `CASE WHEN c.following THEN greatest(c."offset", l.floor
 // Of this instance ($1), in this life of it ($2).
 const ourLanesSQL = `
 SELECT coalesce(array_agg(c.lane) FILTER (WHERE c.owner = $1 AND c.owner_epoch = $2), '{}'),
-       coalesce(array_agg(s.version) FILTER (WHERE c.owner = $1 AND c.owner_epoch = $2), '{}'),
+       coalesce(array_agg(s.version + coalesce(j.version, 0)) FILTER (WHERE c.owner = $1 AND c.owner_epoch = $2), '{}'),
        coalesce(bool_or(c.owner IS NULL OR c.owner = $1 AND c.owner_epoch <> $2
          OR c.owner <> $1 AND (l.instance IS NULL OR l.expires_at < now())), false)
 FROM rowcall.cursors c
 JOIN rowcall.subscriptions s ON s.id = c.subscription
+LEFT JOIN rowcall.jobs j ON j.id = c.replay
 LEFT JOIN rowcall.leases l ON l.instance = c.owner`
 
 // ClaimLanes gives this instance every lane that has no live owner and returns
 // all lanes that it owns now, their deliveries not included. Lanes whose id and
-// subscription version are in have are left out of the answer, but for owned,
+// Version are in have are left out of the answer, but for owned,
 // which names every lane owned (what is missing there is gone).
+//
+// The lane of a replay always has the owner of the subscription's own lane.
 //
 // Lanes that an earlier life of this instance owned are claimed anew. A claimed
 // lane does not follow, whatever it did before: its cursor is written out, and
@@ -175,9 +180,11 @@ func (s *Store) takeLanes(ctx context.Context, lease Lease) (claimed []int32, er
 
 const lanesSQL = `
 SELECT ` + subscriptionColumns + `, c.lane, c.epoch, ` + effectiveCursor + `, c.ahead, c.following, c.held_ms, coalesce(c.health, '{}'),
-  ` + laneOverflows + `
+  ` + laneOverflows + `,
+  s.version + coalesce(j.version, 0), coalesce(j.id, ''), coalesce(j.state, ''), coalesce(j.spec, '{}'), coalesce(j.done, 0), coalesce(j.failed, 0)
 FROM rowcall.cursors c
 JOIN rowcall.subscriptions s ON s.id = c.subscription
+LEFT JOIN rowcall.jobs j ON j.id = c.replay
 LEFT JOIN rowcall.leases l ON l.instance = c.owner
 WHERE c.lane = ANY($3::integer[]) AND c.owner = $1 AND c.owner_epoch = $2
 ORDER BY c.lane`
@@ -191,8 +198,13 @@ func (s *Store) readLanes(ctx context.Context, lease Lease, ids []int32) ([]Lane
 		var l Lane
 		var ahead, froms []int64
 		var keys []string
+		var r Replay
 		var err error
-		l.Subscription, err = s.scanSubscription(row, &l.ID, &l.Epoch, &l.Cursor, &ahead, &l.Following, &l.HeldMS, &l.Health, &keys, &froms)
+		l.Subscription, err = s.scanSubscription(row, &l.ID, &l.Epoch, &l.Cursor, &ahead, &l.Following, &l.HeldMS, &l.Health, &keys, &froms,
+			&l.Version, &r.Job, &r.State, &r.ReplaySpec, &r.Delivered, &r.Dead)
+		if r.Job != "" {
+			l.Replay = &r
+		}
 		l.Ahead = pairs(ahead)
 		for i, key := range keys {
 			l.Overflows = append(l.Overflows, Overflow{Key: key, From: Offset(froms[i])})

@@ -39,6 +39,7 @@ type Delivery struct {
 	Ordering      string // which ordering Keys are of
 	UpdatedAt     time.Time
 	Subscription  subscriptions.ID // set by queries
+	Replay        JobID            // set by queries: the replay it is of; empty: of none
 	Event         *Event           // set by Delivery and Deliveries: attributes; by Delivery: data too. nil where it is gone
 }
 
@@ -138,7 +139,7 @@ func (f *DeliveryFilter) args(more ...any) []any {
 }
 
 const deliveriesSQL = `
-SELECT ` + deliveryColumns + `, c.subscription, d.event
+SELECT ` + deliveryColumns + `, c.subscription, coalesce(c.replay, ''), d.event
 FROM rowcall.deliveries d JOIN rowcall.cursors c ON c.lane = d.lane
 WHERE ` + deliveryMatches + `
   AND ($8::bigint = 0 OR (d."offset", d.lane) < ($8, $9::integer))
@@ -164,8 +165,9 @@ func (s *Store) deliveries(ctx context.Context, f DeliveryFilter, limit int) ([]
 	deliveries, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Delivery, error) {
 		var id subscriptions.ID
 		var event []byte
-		d, err := scanDelivery(row, &id, &event)
-		d.Subscription = id
+		var replay JobID
+		d, err := scanDelivery(row, &id, &replay, &event)
+		d.Subscription, d.Replay = id, replay
 		keptOf = append(keptOf, event)
 		return d, err
 	})
@@ -234,19 +236,20 @@ func (s *Store) eventOf(ctx context.Context, at Offset) (*Event, error) {
 }
 
 const deliverySQL = `
-SELECT ` + deliveryColumns + `, c.subscription
+SELECT ` + deliveryColumns + `, c.subscription, coalesce(c.replay, '')
 FROM rowcall.deliveries d JOIN rowcall.cursors c ON c.lane = d.lane
 WHERE d.lane = $1 AND d."offset" = $2`
 
 // Delivery returns one with its event; ErrNotFound where it is not there.
 func (s *Store) Delivery(ctx context.Context, lane LaneID, at Offset) (Delivery, error) {
 	var id subscriptions.ID
-	d, err := scanDelivery(s.pool.QueryRow(ctx, deliverySQL, int32(lane), int64(at)), &id)
+	var replay JobID
+	d, err := scanDelivery(s.pool.QueryRow(ctx, deliverySQL, int32(lane), int64(at)), &id, &replay)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = ErrNotFound
 	}
 	if err == nil {
-		d.Subscription = id
+		d.Subscription, d.Replay = id, replay
 		d.Event, err = s.eventOf(ctx, at)
 	}
 	if err != nil {

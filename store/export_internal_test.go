@@ -37,3 +37,6 @@ func (s *Store) BeginRetention(ctx context.Context) error {
 func (s *Store) LeavePartition(ctx context.Context, first, past Offset) error {
 	return s.leavePartition(ctx, first, past)
 }
+
+// DropJobs is dropJobs.
+func (s *Store) DropJobs(ctx context.Context) error { return s.dropJobs(ctx) }

@@ -31,7 +31,7 @@ type EndpointHealth struct {
 
 const healthsSQL = `
 SELECT DISTINCT ON (c.subscription) c.subscription, coalesce(c.health, '{}')
-FROM rowcall.cursors c WHERE c.subscription = ANY($1::text[]) ORDER BY c.subscription, c.lane`
+FROM rowcall.cursors c WHERE c.subscription = ANY($1::text[]) AND c.replay IS NULL ORDER BY c.subscription, c.lane`
 
 // Healths returns what is known of subscriptions' endpoints. Those that are not
 // there are not in it.

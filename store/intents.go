@@ -55,7 +55,7 @@ func (s *Store) Request(ctx context.Context, in Intent) error {
 const insertProbeSQL = `
 INSERT INTO rowcall.intents (lane, action, "offset", actor)
 SELECT c.lane, 'probe', 0, $2 FROM rowcall.cursors c
-WHERE c.subscription = $1 AND c.health->>'state' = 'parked'
+WHERE c.subscription = $1 AND c.replay IS NULL AND c.health->>'state' = 'parked'
   AND NOT EXISTS (SELECT FROM rowcall.intents i WHERE i.lane = c.lane AND i.action = 'probe')`
 
 // RequestProbe asks the owner of a subscription's lane to probe its endpoint at

@@ -51,10 +51,13 @@ type Job struct {
 	Version      int64
 	Subscription subscriptions.ID // empty: of all
 	Filter       DeliveryFilter   // of retry and discard: which deliveries
+	Replay       ReplaySpec       // of a replay
+	Position     Offset           // of a replay: below it all is settled, or held by a delivery; 0: its lane is gone
+	Bytes        int64            // of a replay: of the data of Total
 	Total        int64            // what there was to do when it was made
 	AtLeast      bool             // Total is what was counted in time: there is more
-	Done         int64            // deliveries whose owners took the wish up
-	Failed       int64            // 0 of retry and discard: what fails again is a dead letter again
+	Done         int64            // deliveries whose owners took the wish up; of a replay: events delivered
+	Failed       int64            // of a replay: events that are dead letters; else 0: what fails again is a dead letter again
 	Skipped      int64            // deliveries that had ended, or changed, in the meantime
 	CreatedBy    string           // id of an API key
 	CreatedAt    time.Time
@@ -113,7 +116,7 @@ func roomForJob(ctx context.Context, tx pgx.Tx) error {
 
 // jobColumns are what scanJob reads, of rowcall.jobs j.
 const jobColumns = `j.n, j.id, j.kind, j.state, j.reason, j.version, j.subscription, j.spec, j.total, j.at_least,
-  j.done, j.failed, j.skipped, j.created_by, j.created_at, j.updated_at, j.ended_at`
+  j.bytes, coalesce((SELECT c."offset" FROM rowcall.cursors c WHERE c.lane = j.lane AND c.replay = j.id), 0), j.done, j.failed, j.skipped, j.created_by, j.created_at, j.updated_at, j.ended_at`
 
 // scanJob reads a job behind more columns that stand before it.
 func scanJob(row pgx.CollectableRow, before ...any) (Job, error) {
@@ -121,13 +124,17 @@ func scanJob(row pgx.CollectableRow, before ...any) (Job, error) {
 	var spec []byte
 	var ended *time.Time
 	err := row.Scan(append(before, &j.N, &j.ID, &j.Kind, &j.State, &j.Reason, &j.Version, &j.Subscription, &spec, &j.Total, &j.AtLeast,
-		&j.Done, &j.Failed, &j.Skipped, &j.CreatedBy, &j.CreatedAt, &j.UpdatedAt, &ended)...)
+		&j.Bytes, &j.Position, &j.Done, &j.Failed, &j.Skipped, &j.CreatedBy, &j.CreatedAt, &j.UpdatedAt, &ended)...)
 	if err != nil {
 		return j, err
 	}
 	j.CreatedAt, j.UpdatedAt, j.EndedAt = j.CreatedAt.UTC(), j.UpdatedAt.UTC(), timeOf(ended)
-	if err := json.Unmarshal(spec, &j.Filter); err != nil {
-		return j, fmt.Errorf("decode filter of %s: %w", j.ID, err)
+	what := any(&j.Filter)
+	if j.Kind == ReplayJob {
+		what = &j.Replay
+	}
+	if err := json.Unmarshal(spec, what); err != nil {
+		return j, fmt.Errorf("decode job %s: %w", j.ID, err)
 	}
 	j.Filter.Subscription = j.Subscription
 	j.Total = max(j.Total, j.Done+j.Failed+j.Skipped) // of one that was not counted to its end
@@ -227,4 +234,22 @@ func (s *Store) SetJobState(ctx context.Context, id JobID, state JobState) (Job,
 		return Job{}, fmt.Errorf("set state of job %s: %w", id, err)
 	}
 	return j, nil
+}
+
+const failJobSQL = `
+UPDATE rowcall.jobs SET state = 'failed', reason = $2, version = version + 1, ended_at = now(), updated_at = now()
+WHERE id = $1 AND ended_at IS NULL`
+
+// FailJob ends a job that cannot go on. One that has ended stays as it is.
+func (s *Store) FailJob(ctx context.Context, id JobID, reason string) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, failJobSQL, id, cleanText(reason)); err != nil {
+			return err
+		}
+		return s.notify(ctx, tx, TopicJobs)
+	})
+	if err != nil {
+		return fmt.Errorf("fail job %s: %w", id, err)
+	}
+	return nil
 }

@@ -60,7 +60,7 @@ func (s *Store) retain(ctx context.Context) error {
 	if ours, err := s.retains(ctx); err != nil || !ours {
 		return err
 	}
-	return errors.Join(s.dropDeadLetters(ctx), s.dropDeadRanges(ctx), s.retainEvents(ctx), s.dropKept(ctx),
+	return errors.Join(s.dropDeadLetters(ctx), s.dropDeadRanges(ctx), s.dropJobs(ctx), s.retainEvents(ctx), s.dropKept(ctx),
 		s.retainAttempts(ctx), s.prunePublished(ctx), s.thinTimes(ctx))
 }
 

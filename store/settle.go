@@ -40,6 +40,7 @@ type LaneSettlement struct {
 	Intents   []int64         // intents that were applied
 	Moot      []int64         // intents for which nothing was left to do
 	Overflows []Overflow      // new, moved on, or ended
+	Progress  *Progress       // of a replay, all in all; nil: as it was saved
 }
 
 // Settle records a settlement in one transaction. Lanes whose epoch has moved
@@ -224,6 +225,9 @@ func (s *Store) settle(ctx context.Context, lease Lease, set Settlement) (fenced
 	if d := &rows.applied; len(d.lanes) > 0 {
 		batch.Queue(deleteIntentsSQL, lease.Instance, lease.Epoch, d.lanes, d.epochs, d.values, rows.moot)
 	}
+	if p := &rows.progress; len(p.lanes) > 0 {
+		batch.Queue(saveProgressSQL, lease.Instance, lease.Epoch, p.lanes, p.epochs, p.delivered, p.dead, p.over)
+	}
 	results := s.pool.SendBatch(ctx, batch)
 	holds, written, err := readSettled(results, batch.Len())
 	if closeErr := results.Close(); err == nil {
@@ -288,6 +292,7 @@ type settledRows struct {
 	ended, applied pairRows
 	moot           []bool // of applied
 	saved          deliveryRows
+	progress       progressRows
 
 	overflowed, relieved overflowRows
 }
@@ -354,6 +359,9 @@ func rowsOf(lanes []LaneSettlement) settledRows {
 		}
 		if l.Following && (r.lowest == 0 || int64(l.Cursor) < r.lowest) {
 			r.lowest = int64(l.Cursor)
+		}
+		if l.Progress != nil {
+			r.progress.add(l)
 		}
 		for _, at := range l.Delete {
 			r.ended.add(l, int64(at))

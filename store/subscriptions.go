@@ -199,6 +199,9 @@ func (s *Store) DeleteSubscription(ctx context.Context, id subscriptions.ID) err
 		if _, err := tx.Exec(ctx, deleteCursorsSQL, id); err != nil {
 			return err
 		}
+		if _, err := tx.Exec(ctx, failReplaysSQL, id); err != nil {
+			return err
+		}
 		return s.notify(ctx, tx, TopicSubscriptions)
 	})
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 type Delivery struct {
 	ID            string     `json:"id"`
 	Subscription  string     `json:"subscription"`
-	State         string     `json:"state"` // retrying, blocked, dead
+	Replay        *string    `json:"replay"` // nil: it is of none
+	State         string     `json:"state"`  // retrying, blocked, dead
 	Sequence      string     `json:"sequence"`
 	Keys          []string   `json:"keys"`
 	Attempts      int        `json:"attempts"`

@@ -8,7 +8,7 @@ import (
 // Job is long work that goes on by itself.
 type Job struct {
 	ID           string     `json:"id"`
-	Kind         string     `json:"kind"`  // retry, discard
+	Kind         string     `json:"kind"`  // retry, discard, replay
 	State        string     `json:"state"` // running, paused, done, cancelled, failed
 	Reason       string     `json:"reason"`
 	Subscription string     `json:"subscription"` // empty: of all

@@ -18,7 +18,7 @@ type jobsCmd struct {
 type listJobsCmd struct {
 	clientFlags
 	listFlags
-	Kind  string `placeholder:"KIND" help:"Only this kind: retry or discard."`
+	Kind  string `placeholder:"KIND" help:"Only this kind: retry, discard or replay."`
 	State string `placeholder:"STATE" help:"Only running, paused, done, cancelled or failed ones."`
 }
 
@@ -51,7 +51,7 @@ func (c *listJobsCmd) Run(ctx context.Context, p *program) error {
 // oneJob names a job.
 type oneJob struct {
 	clientFlags
-	Job string `arg:"" help:"Its id (job_…)."`
+	Job string `arg:"" help:"Its id (job_…, or rpl_… of a replay)."`
 }
 
 // ask calls with the job's id and shows the answer.
