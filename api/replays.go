@@ -26,9 +26,9 @@ type replay struct {
 	From         replayPlace              `json:"from" doc:"The first event."`
 	To           replayPlace              `json:"to" doc:"The first event that it does not reach."`
 	Types        []string                 `json:"types" doc:"Patterns; empty: what the subscription wants."`
-	Filter       *string                  `json:"filter" doc:"Not available in this version: null."`
+	Filter       *string                  `json:"filter" doc:"CEL, beside the subscription's own filter, which holds too; null: none."`
 	Rate         *subscriptions.RateLimit `json:"rate" doc:"Requests a second; null: as fast as the subscription lets it."`
-	Total        int64                    `json:"total" doc:"Events in the range that match."`
+	Total        int64                    `json:"total" doc:"Events in the range that match; those that a filter leaves out count."`
 	Delivered    int64                    `json:"delivered"`
 	Failed       int64                    `json:"failed" doc:"Events that are dead letters: GET /v1/deliveries shows them, with this id."`
 	Bytes        int64                    `json:"bytes" doc:"Of the data of total."`
@@ -48,7 +48,8 @@ func showReplay(j store.Job, now time.Time) replay {
 	out := replay{
 		ID: string(j.ID), State: j.State, Reason: j.Reason, Subscription: j.Subscription,
 		From: replayPlace{j.Replay.From}, To: replayPlace{j.Replay.Past}, Types: j.Replay.Types,
-		Total: j.Total, Delivered: j.Done, Failed: j.Failed, Bytes: j.Bytes,
+		Filter: j.Replay.Filter,
+		Total:  j.Total, Delivered: j.Done, Failed: j.Failed, Bytes: j.Bytes,
 		CreatedBy: j.CreatedBy, CreatedAt: j.CreatedAt, UpdatedAt: j.UpdatedAt, EndedAt: optionalTime(j.EndedAt),
 	}
 	if out.Types == nil {
@@ -85,7 +86,7 @@ type replayInput struct {
 	From         placeInput               `json:"from" doc:"Where it begins. What the log no longer has is refused."`
 	To           *placeInput              `json:"to" doc:"Events before it; null: those that are there now."`
 	Types        []string                 `json:"types" doc:"Patterns of event types, of those that the subscription wants; empty: all of them."`
-	Filter       *string                  `json:"filter" doc:"Not available in this version: leave it out."`
+	Filter       *string                  `json:"filter" doc:"CEL, as a subscription's, which holds too; null: none."`
 	Rate         *subscriptions.RateLimit `json:"rate" doc:"Requests a second; null: as fast as the subscription lets it. Left out: 100."`
 	DryRun       bool                     `json:"dry_run" doc:"Only count."`
 }
@@ -100,7 +101,7 @@ type replayDryRun struct {
 	DryRun  bool        `json:"dry_run" doc:"true: nothing was done."`
 	From    replayPlace `json:"from"`
 	To      replayPlace `json:"to"`
-	Total   int64       `json:"total" doc:"Events in the range that match."`
+	Total   int64       `json:"total" doc:"Events in the range that match; those that a filter leaves out count."`
 	Bytes   int64       `json:"bytes" doc:"Of their data."`
 	Seconds *float64    `json:"seconds" doc:"How long it would take at its rate, if nothing else slows it down; null: not known."`
 }
@@ -165,8 +166,9 @@ func (a *API) createReplay(ctx context.Context, in *rawInput) (*bulkOutput, erro
 		r.fault("subscription", "is required")
 	}
 	j.Replay.Types, j.Replay.PerSecond = r.types("types"), r.rate("rate", defaultReplayRate)
-	if _, there := r.members["filter"]; there {
-		r.fault("filter", "is not available in this version: leave it out")
+	var filter string
+	if r.read("filter", "a string", &filter) {
+		j.Replay.Filter = &filter
 	}
 	from, to := r.place("from"), r.place("to")
 	if from == nil {
@@ -182,6 +184,16 @@ func (a *API) createReplay(ctx context.Context, in *rawInput) (*bulkOutput, erro
 	}
 	if err != nil {
 		return nil, err
+	}
+	if j.Replay.Filter != nil {
+		// By itself first: only a whole expression can stand beside another.
+		alone := subscriptions.Spec{Events: sub.Events, Filter: j.Replay.Filter}
+		together := sub.WithFilter(*j.Replay.Filter)
+		for _, spec := range []*subscriptions.Spec{&alone, {Events: sub.Events, Filter: together.Filter}} {
+			if _, err := a.checkExpressions(ctx, spec); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if j.Replay.From, j.Replay.Past, err = a.replayRange(ctx, from, to); err != nil {
 		return nil, err

@@ -40,6 +40,14 @@ func TestAReplayIsCountedFirstAndThenMade(t *testing.T) {
 	if a.status != http.StatusAccepted || !strings.Contains(a.body, `"rate":null`) || !strings.Contains(a.body, `"total":10`) || !strings.Contains(a.body, `"created_by":"key_deliver"`) {
 		t.Errorf("%d %s", a.status, a.body)
 	}
+	a = w.do(request{method: "POST", path: "/v1/replays", scope: api.ScopeDeliver, body: fmt.Sprintf(`{"subscription":%q,"from":{"offset":1},"filter":"type == 'x' // none"}`, id)})
+	var filtered struct{ ID, Filter string }
+	if a.into(t, &filtered); a.status != http.StatusAccepted || filtered.Filter != "type == 'x' // none" {
+		t.Errorf("with a filter: %d %s", a.status, a.body)
+	}
+	if _, err := c.CancelReplay(ctx, filtered.ID); err != nil {
+		t.Error(err)
+	}
 	a = w.do(request{method: "POST", path: "/v1/replays", scope: api.ScopeDeliver, body: fmt.Sprintf(`{"subscription":%q,"from":{"offset":1},"to":null,"types":[],"filter":null,"dry_run":true}`, id)})
 	if a.status != http.StatusOK || !strings.Contains(a.body, `"seconds":0.1`) {
 		t.Errorf("the standard rate: %d %s", a.status, a.body)
@@ -66,7 +74,7 @@ func TestAReplayIsCountedFirstAndThenMade(t *testing.T) {
 		t.Errorf("list %+v, %v", page, err)
 	}
 	// A replay is a job, a job is not a replay.
-	if got := w.jobs("&kind=replay"); len(got) != 2 || got[1] != r.ID {
+	if got := w.jobs("&kind=replay"); len(got) != 3 || got[2] != r.ID {
 		t.Errorf("jobs %v", got)
 	}
 	j, err := c.RetryDeliveries(ctx, client.BulkFilter{State: "dead"})
@@ -107,7 +115,9 @@ func TestAReplayThatIsNotClearIsRefused(t *testing.T) {
 		`{"subscription":"SUB","from":{"offset":5},"to":{"offset":5}}`:             "body.to",
 		`{"subscription":"SUB","from":{"offset":1},"types":"a"}`:                   "body.types",
 		`{"subscription":"SUB","from":{"offset":1},"types":["a..b"]}`:              "body.types",
-		`{"subscription":"SUB","from":{"offset":1},"filter":"true"}`:               "body.filter",
+		`{"subscription":"SUB","from":{"offset":1},"filter":1}`:                    "body.filter",
+		`{"subscription":"SUB","from":{"offset":1},"filter":"1 +"}`:                "body.filter",
+		`{"subscription":"SUB","from":{"offset":1},"filter":"true) || (true"}`:     "body.filter",
 		`{"subscription":"SUB","from":{"offset":1},"rate":5}`:                      "body.rate",
 		`{"subscription":"SUB","from":{"offset":1},"rate":{}}`:                     "body.rate.per_second",
 		`{"subscription":"SUB","from":{"offset":1},"rate":{"per_second":0}}`:       "body.rate.per_second",

@@ -21,6 +21,7 @@ type ReplaySpec struct {
 	From      Offset   `json:"from"`                 // the first
 	Past      Offset   `json:"past"`                 // the first that it does not reach
 	Types     []string `json:"types,omitempty"`      // patterns; empty: what the subscription wants
+	Filter    *string  `json:"filter,omitempty"`     // CEL, beside the subscription's own; nil: none
 	PerSecond float64  `json:"per_second,omitempty"` // requests; 0: as fast as the subscription lets it
 }
 
@@ -99,6 +100,9 @@ func (s *Store) CreateReplay(ctx context.Context, j *Job) error {
 			return err
 		}
 		if _, err := tx.Exec(ctx, setReplayLaneSQL, j.ID, lane); err != nil {
+			return err
+		}
+		if err := audit(ctx, tx, "job/"+string(j.ID), nil, map[string]any{"subscription": j.Subscription, "replay": j.Replay, "total": j.Total}); err != nil {
 			return err
 		}
 		return s.notify(ctx, tx, TopicJobs)

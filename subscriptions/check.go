@@ -52,3 +52,12 @@ func (p *Programs) Check(s *Spec, known []TableTypes) (warnings []string, err er
 func (s *Spec) HasExpressions() bool {
 	return s.Filter != nil || s.Transform != nil || s.OrderingKey != nil
 }
+
+// WithFilter is the Spec with one more filter: what both want is wanted.
+func (s Spec) WithFilter(filter string) Spec {
+	if s.Filter != nil {
+		filter = "(" + *s.Filter + "\n) && (" + filter + "\n)" // either may end with a comment
+	}
+	s.Filter = &filter
+	return s
+}

@@ -14,6 +14,7 @@ type Replay struct {
 	From         ReplayPlace `json:"from"`
 	To           ReplayPlace `json:"to"` // the first event that it does not reach
 	Types        []string    `json:"types"`
+	Filter       *string     `json:"filter"`
 	Rate         *RateLimit  `json:"rate"` // nil: as fast as the subscription lets it
 	Total        int64       `json:"total"`
 	Delivered    int64       `json:"delivered"`
@@ -36,9 +37,10 @@ type ReplayPlace struct {
 type NewReplay struct {
 	Subscription string       `json:"subscription"`
 	From         ReplayPlace  `json:"from"`
-	To           *ReplayPlace `json:"to,omitempty"`    // events before it; nil: those that are there now
-	Types        []string     `json:"types,omitempty"` // patterns; empty: what the subscription wants
-	Rate         *RateLimit   `json:"rate"`            // nil: as fast as the subscription lets it
+	To           *ReplayPlace `json:"to,omitempty"`     // events before it; nil: those that are there now
+	Types        []string     `json:"types,omitempty"`  // patterns; empty: what the subscription wants
+	Filter       string       `json:"filter,omitempty"` // CEL, beside the subscription's own
+	Rate         *RateLimit   `json:"rate"`             // nil: as fast as the subscription lets it
 }
 
 // ReplayCount is the answer to a dry run.

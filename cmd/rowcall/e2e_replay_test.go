@@ -244,6 +244,18 @@ func TestAReplaySharesTheEndpointWithItsSubscription(t *testing.T) {
 	}
 	waitFor(t, time.Minute, "the dead letter is delivered", func() bool { s := state(id); return s.Delivered == rows && s.Failed == 0 }, w.gateway.tail)
 
+	// By a filter.
+	before := len(r.Deliveries())
+	got = call(t, env, "replay", "items", "--from=1", "--to=121", "--filter=data.row.id < 4 && type.endsWith('.updated')", "--rate=0")
+	if got.code != exitOK || !strings.Contains(got.stdout, ": done, 3 of 120 events delivered") {
+		t.Errorf("replay by a filter: %+v", got)
+	}
+	for _, d := range r.Deliveries()[before:] {
+		if !slices.Contains([]string{"id=1", "id=2", "id=3"}, d.Subject) || d.Type != "public.items.updated" {
+			t.Errorf("the filter let %s of %s through", d.Type, d.Subject)
+		}
+	}
+
 	// Paused, resumed, cancelled.
 	slow, err := w.api.CreateReplay(t.Context(), client.NewReplay{Subscription: sub.ID, From: all, Rate: &client.RateLimit{PerSecond: 30}})
 	if err != nil || slow.ETA == nil {

@@ -15,6 +15,7 @@ type replayCmd struct {
 	From   string   `required:"" placeholder:"PLACE" help:"Where to begin: an offset, a time as in 2026-11-20T12:00:00Z, or a duration such as 2h ago."`
 	To     string   `placeholder:"PLACE" help:"Events before this place; by default those that are there now."`
 	Type   []string `placeholder:"PATTERN" help:"Only these types of events, of those that the subscription wants; repeat it, or separate with commas."`
+	Filter string   `placeholder:"CEL" help:"Only events that it is true for, of those that the subscription wants."`
 	Rate   float64  `default:"100" placeholder:"N" help:"Requests a second; 0 for as fast as the subscription lets it; by default ${default}."`
 	DryRun bool     `help:"Only count."`
 	Detach bool     `help:"Do not wait for its end."`
@@ -34,7 +35,7 @@ Example:
 // Run begins a replay and shows its progress.
 func (c *replayCmd) Run(ctx context.Context, p *program) error {
 	now := time.Now()
-	r := client.NewReplay{Types: c.Type}
+	r := client.NewReplay{Types: c.Type, Filter: c.Filter}
 	from := p.settings.place("from", c.From, now)
 	if from != nil {
 		r.From = *from
