@@ -160,7 +160,7 @@ func eventsOf(t testing.TB, b *store.Batch) []captured {
 			LSN: store.LSN(number(fields[1])), Ordinal: number(fields[2]), Time: number(fields[3]) + epoch,
 			Source: store.SourceID(number(fields[4])), Generation: int32(number(fields[5])), Kind: store.Kind(number(fields[6])),
 			Type: string(fields[8]), Key: string(fields[9]), OldKey: string(fields[10]), Subject: string(fields[11]),
-			Data: string(fields[13]),
+			Data: string(fields[14]),
 		}
 		if !json.Valid([]byte(e.Data)) {
 			t.Fatalf("data of %s is no JSON: %s", e.Type, e.Data)
