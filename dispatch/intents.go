@@ -21,6 +21,7 @@ const (
 func (s *session) intents(ctx context.Context) error {
 	s.unclear = false
 	known := make(map[int64]*lane)
+	crowded := make(map[*lane]bool) // they take up no more dead letters for jobs in this look
 	defer func() { s.applied = known }()
 	for past := int64(0); ; {
 		page, err := s.store.Intents(ctx, past, intentPage)
@@ -40,7 +41,8 @@ func (s *session) intents(ctx context.Context) error {
 			}
 		}
 		for l, wishes := range byLane {
-			applied, err := s.apply(ctx, l, wishes)
+			applied, full, err := s.apply(ctx, l, wishes, crowded[l])
+			crowded[l] = full
 			for _, id := range applied {
 				known[id] = l
 			}
@@ -58,20 +60,22 @@ func (s *session) intents(ctx context.Context) error {
 }
 
 // apply applies intents to a lane, in the order of their offsets. It returns
-// those that it applied; the others wait for the next look.
-func (s *session) apply(ctx context.Context, l *lane, wishes []store.Intent) (applied []int64, err error) {
+// those that it applied; the others wait for the next look. Once a lane is crowded
+// it stays so for the look, whatever ends meanwhile: a dead letter must not be
+// taken up before one of its key that was left.
+func (s *session) apply(ctx context.Context, l *lane, wishes []store.Intent, crowded bool) (applied []int64, full bool, err error) {
 	slices.SortStableFunc(wishes, func(a, b store.Intent) int { return cmp.Compare(a.Offset, b.Offset) })
 	absent := l.absent(wishes)
 	var rows map[store.Offset]store.Delivery
 	if len(absent) > 0 {
 		if rows, err = s.store.DeliveriesAt(ctx, l.id, absent); err != nil {
-			return nil, err
+			return nil, crowded, err
 		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stopped {
-		return nil, nil
+		return nil, crowded, nil
 	}
 	revisited := false
 	for _, w := range wishes {
@@ -98,8 +102,8 @@ func (s *session) apply(ctx context.Context, l *lane, wishes []store.Intent) (ap
 		case w.Action == "discard":
 			moot = !l.discard(e)
 		case e.state == lying && l.rows[w.Offset] == nil:
-			if w.Job != "" && l.revisited >= maxRevisited {
-				l.crowded = true // those that end make room
+			if crowded = crowded || l.revisited >= maxRevisited; crowded && w.Job != "" {
+				l.crowded = true
 				continue
 			}
 			l.revisit(e)
@@ -117,11 +121,12 @@ func (s *session) apply(ctx context.Context, l *lane, wishes []store.Intent) (ap
 	if revisited {
 		l.reorder()
 	}
+	l.uncrowd()
 	if len(applied) > 0 {
 		l.mark()
 	}
 	l.pump()
-	return applied, nil
+	return applied, crowded, nil
 }
 
 // absent are the offsets of intents whose deliveries are not in memory, in
@@ -223,7 +228,13 @@ func (l *lane) unrow(e *entry) {
 		return
 	}
 	e.revisited = false
-	if l.revisited--; l.crowded && l.revisited <= maxRevisited/2 {
+	l.revisited--
+	l.uncrowd()
+}
+
+// uncrowd has what a crowded lane left looked at again, once there is room.
+func (l *lane) uncrowd() {
+	if l.crowded && l.revisited <= maxRevisited/2 {
 		l.crowded = false
 		poke(l.s.reclaim)
 	}

@@ -102,7 +102,13 @@ func TestE2EABulkRetryGoesOnAfterAKill(t *testing.T) {
 	for key, ds := range byKey {
 		slices.SortFunc(ds, func(a, b hooktest.Delivery) int { return cmp.Compare(a.Arrived, b.Arrived) })
 		if !slices.IsSortedFunc(ds, func(a, b hooktest.Delivery) int { return cmp.Compare(a.Sequence, b.Sequence) }) {
-			t.Errorf("key %s: retried out of order", key)
+			var seen []string
+			for i := 1; i < len(ds); i++ {
+				if ds[i].Sequence < ds[i-1].Sequence {
+					seen = append(seen, fmt.Sprintf("%d at %v before %d at %v", ds[i-1].Sequence, ds[i-1].At.Sub(killed), ds[i].Sequence, ds[i].At.Sub(killed)))
+				}
+			}
+			t.Errorf("key %s: retried out of order, times from the kill: %v", key, seen)
 		}
 	}
 	t.Logf("%d dead letters, %d of them came twice", dead, again)
