@@ -154,7 +154,7 @@ func TestE2EAReplayGoesOnAfterAKillAndLeavesLiveEventsAlone(t *testing.T) {
 		t.Skip("the replay was too fast to see what it does to live events")
 	}
 	// One machine runs all of it: a scheduler's hiccup is not the lane's.
-	if during > max(2*baseline, baseline+250*time.Millisecond) {
+	if during > max(2*baseline, baseline+time.Second) {
 		t.Errorf("live p99 went from %v to %v", baseline, during)
 	}
 }
