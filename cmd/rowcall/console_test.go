@@ -25,11 +25,10 @@ type browser struct {
 	t    *testing.T
 	ctx  context.Context
 	base string
-	axe  string // source of axe-core; empty: it is not here
+	axe  string // source of axe-core
 }
 
-// newBrowser starts Chromium; the test is skipped where there is none (.ci/setup
-// installs it).
+// newBrowser starts Chromium, which .ci/setup installs.
 func newBrowser(t *testing.T, base string) *browser {
 	t.Helper()
 	path := os.Getenv("ROWCALL_TEST_CHROMIUM")
@@ -39,7 +38,7 @@ func newBrowser(t *testing.T, base string) *browser {
 		}
 	}
 	if path == "" {
-		t.Skip("no Chromium here: .ci/setup test installs it, or set ROWCALL_TEST_CHROMIUM")
+		t.Fatal("no Chromium here: .ci/setup test installs it, or set ROWCALL_TEST_CHROMIUM")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()))
 	allocator, stop := chromedp.NewExecAllocator(t.Context(), options...)
@@ -48,7 +47,7 @@ func newBrowser(t *testing.T, base string) *browser {
 	b := &browser{t: t, ctx: ctx, base: base}
 	source, err := os.ReadFile(filepath.Join("..", "..", ".tools", "browser", "node_modules", "axe-core", "axe.min.js"))
 	if err != nil {
-		t.Log("pages are not checked for accessibility: .ci/setup test installs axe-core")
+		t.Fatalf("axe-core, which .ci/setup test installs, is missing: %v", err)
 	}
 	b.axe = string(source)
 	b.do(chromedp.EmulateViewport(1280, 900))
@@ -123,9 +122,6 @@ func (b *browser) check(name string) {
 	}
 	if wide := b.eval(`String(document.documentElement.scrollWidth - innerWidth)`); !strings.HasPrefix(wide, "-") && wide != "0" {
 		b.t.Errorf("%s is %s px wider than the window", name, wide)
-	}
-	if b.axe == "" {
-		return
 	}
 	found := b.eval(b.axe + `;axe.run({resultTypes: ["violations"]}).then((r) => r.violations.map((v) =>
 		v.id + " (" + v.impact + "): " + v.nodes.slice(0, 3).map((n) => n.target.join(" ")).join(", ")).join("\n"))`)

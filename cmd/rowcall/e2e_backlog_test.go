@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"sync/atomic"
@@ -22,9 +21,6 @@ import (
 // storage but what the log weighs. The program runs as it is built for users: the
 // race detector multiplies memory.
 func TestAnEndpointThatIsDownForLongGetsAllInOrderAndDisturbsNobody(t *testing.T) {
-	if _, err := os.Stat("/proc/self/status"); err != nil {
-		t.Skip("memory is read from /proc, which is not here")
-	}
 	cluster := storetest.Cluster(t, map[string]string{"max_wal_size": "4GB"})
 	w := newWorld(t, cluster, cluster)
 	w.path = filepath.Join(t.TempDir(), "rowcall")
@@ -101,13 +97,11 @@ func TestAnEndpointThatIsDownForLongGetsAllInOrderAndDisturbsNobody(t *testing.T
 	w.stop(t)
 	t.Logf("live %.0f/s, drained at %.0f/s in %v; the other's p99 %v live, %v in the outage", liveRate, drainRate,
 		time.Since(begun).Round(time.Millisecond), liveP99, outageP99)
-	// Other tests run beside this one, now more, now fewer of them: alone, the drain
-	// is as fast as live, and the other's p99 stays within twice. What would fail
-	// here is a lane that waits for another.
-	if drainRate < 0.5*liveRate {
+	if drainRate < 0.7*liveRate {
 		t.Errorf("drained at %.0f/s, live it was %.0f/s", drainRate, liveRate)
 	}
-	if bound := max(2*liveP99, time.Second); outageP99 > bound {
+	// The floor keeps a scheduler's hiccup on a busy machine from failing the run.
+	if bound := max(2*liveP99, 100*time.Millisecond); outageP99 > bound {
 		t.Errorf("the other subscription's p99 was %v in the outage, want at most %v", outageP99, bound)
 	}
 	for _, fault := range r.Check() {

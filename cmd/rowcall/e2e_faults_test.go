@@ -100,7 +100,7 @@ func TestAnEndpointThatHangsDoesNotSlowAnother(t *testing.T) {
 		t.Error("the endpoint that hangs was never called")
 	}
 	// The floor keeps a scheduler's hiccup on a busy machine from failing the run.
-	if bound := max(2*alone, 500*time.Millisecond); beside > bound {
+	if bound := max(2*alone, 50*time.Millisecond); beside > bound {
 		t.Errorf("p99 beside an endpoint that hangs is %v, want at most %v", beside, bound)
 	}
 	w.stop(t)
@@ -122,9 +122,6 @@ func p99(t *testing.T, ds []hooktest.Delivery) time.Duration {
 // TestATransactionOfAMillionRowsPassesInBoundedMemory runs the program as it is
 // built for users: the race detector multiplies memory.
 func TestATransactionOfAMillionRowsPassesInBoundedMemory(t *testing.T) {
-	if _, err := os.Stat("/proc/self/status"); err != nil {
-		t.Skip("memory is read from /proc, which is not here")
-	}
 	cluster := storetest.Cluster(t, map[string]string{"max_wal_size": "4GB"})
 	w := newWorld(t, cluster, cluster)
 	w.path = filepath.Join(t.TempDir(), "rowcall")
@@ -159,8 +156,16 @@ func TestATransactionOfAMillionRowsPassesInBoundedMemory(t *testing.T) {
 func peakMiB(t *testing.T, pid int) int {
 	t.Helper()
 	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
+	if err != nil { // not Linux: there, what it holds now has to do
+		out, err := exec.CommandContext(t.Context(), "ps", "-o", "rss=", "-p", strconv.Itoa(pid)).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		kb, err := strconv.Atoi(strings.TrimSpace(string(out)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return kb / 1024
 	}
 	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {

@@ -151,10 +151,10 @@ func TestE2EAReplayGoesOnAfterAKillAndLeavesLiveEventsAlone(t *testing.T) {
 	during, more := live.p99(r, replayed, killed.Add(-time.Second))
 	t.Logf("live p99 %v over %d events, and %v over %d while %d were replayed; %d came twice", baseline, samples, during, more, events, again)
 	if more < 20 {
-		t.Skip("the replay was too fast to see what it does to live events")
+		t.Fatalf("%d live events came beside the replay: too few to see what it does to them", more)
 	}
 	// One machine runs all of it: a scheduler's hiccup is not the lane's.
-	if during > max(2*baseline, baseline+time.Second) {
+	if during > max(2*baseline, baseline+250*time.Millisecond) {
 		t.Errorf("live p99 went from %v to %v", baseline, during)
 	}
 }
