@@ -223,28 +223,3 @@ func tableOf(key string) string {
 	table, _, _ := strings.Cut(key, "/")
 	return table
 }
-
-// timers is a heap of sleeping entries, soonest first (container/heap).
-type timers []*entry
-
-func (t timers) Len() int           { return len(t) }
-func (t timers) Less(i, j int) bool { return t[i].due.Before(t[j].due) }
-func (t timers) Swap(i, j int) {
-	t[i], t[j] = t[j], t[i]
-	t[i].heapIndex, t[j].heapIndex = i, j
-}
-
-func (t *timers) Push(x any) {
-	e := x.(*entry)
-	e.heapIndex = len(*t)
-	*t = append(*t, e)
-}
-
-func (t *timers) Pop() any {
-	last := len(*t) - 1
-	e := (*t)[last]
-	(*t)[last] = nil
-	*t = (*t)[:last]
-	e.heapIndex = -1
-	return e
-}
