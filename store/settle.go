@@ -127,11 +127,16 @@ func (s *Store) pin(ctx context.Context, lease Lease, l *LaneSettlement) (bool, 
 // write at all. Where a lane begins to follow and no floor is given, the floor
 // that stands may be above that lane, from before it: it comes down to it.
 //
+// The lease is held to the end, so that nobody takes it over half-way: what
+// stands behind would find it gone, write nothing, and the cursors would be past
+// it. FOR KEY SHARE, since that waits for who takes over (FOR UPDATE) alone: the
+// lease's own renewal, an UPDATE of no key, does not wait for a long settlement.
+//
 // Commits of settlements wait for the disk, whatever the session's default.
 const (
 	holdLeaseSQL = `
 SELECT set_config('synchronous_commit', 'on', true)
-FROM rowcall.leases WHERE instance = $1 AND epoch = $2`
+FROM rowcall.leases WHERE instance = $1 AND epoch = $2 FOR KEY SHARE`
 	setFloorSQL = `
 UPDATE rowcall.leases SET floor = CASE WHEN $3::bigint > 0 THEN $3 ELSE least(floor, $4::bigint) END
 WHERE instance = $1 AND epoch = $2

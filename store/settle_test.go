@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/store/storetest"
 )
 
 // state is all that a settlement may write, as text.
@@ -184,6 +185,60 @@ func TestTheSettlementOfALifeThatWasSucceededWritesNothing(t *testing.T) {
 			}
 			settle(t, second, store.Settlement{Floor: 2, Lanes: []store.LaneSettlement{{Lane: x.ID, Epoch: taken.Epoch, Cursor: 2, Following: true}}})
 		})
+	}
+}
+
+// A process that is killed leaves its last settlement to the server, where it may
+// have to wait for a row: the next life does not get between its statements.
+func TestASettlementThatTheNextLifeFindsUnderWayStandsAsAWhole(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first, kill := w.instance("a")
+	subscribe(t, first, "x", store.Start{})
+	x := claim(t, first)["x"]
+	settle(t, first, store.Settlement{Lanes: []store.LaneSettlement{
+		{Lane: x.ID, Epoch: x.Epoch, Cursor: 3, Upsert: []store.Delivery{{Offset: 2, State: store.Retrying}}},
+	}})
+	held, err := w.conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := held.Exec(t.Context(), `SELECT FROM rowcall.deliveries WHERE "offset" = 2 FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	settled := make(chan error, 1)
+	go func() {
+		_, _, err := first.Settle(t.Context(), store.Settlement{Lanes: []store.LaneSettlement{{
+			Lane: x.ID, Epoch: x.Epoch, Cursor: 9, Delete: []store.Offset{2}, Upsert: []store.Delivery{{Offset: 7, State: store.Retrying}},
+		}}})
+		settled <- err
+	}()
+	observer := connect(t, w.config.URL)
+	waiting := func() int {
+		return scan[int](t, observer, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+	}
+	wait(t, "the settlement waits for the row", func() bool { return waiting() == 1 })
+	// That its lease is held costs no renewal.
+	deadline := first.LeaseDeadline()
+	wait(t, "the lease is renewed", func() bool { return first.LeaseDeadline().After(deadline) })
+
+	kill()
+	config := w.config
+	config.Instance = "a"
+	second := storetest.OpenIdle(t, config)
+	t.Cleanup(storetest.Run(t, second))
+	wait(t, "the next life has the lease, or waits for it", func() bool { return !second.LeaseDeadline().IsZero() || waiting() == 2 })
+	if err := held.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_ = lease(t, second)
+	if err := <-settled; err != nil && !errors.Is(err, store.ErrFenced) {
+		t.Fatal(err)
+	}
+	at := claim(t, second)["x"].Cursor
+	left := one[string](w, `SELECT coalesce(string_agg("offset"::text, ' '), '') FROM rowcall.deliveries`)
+	if whole, nothing := at == 9 && left == "7", at == 3 && left == "2"; !whole && !nothing {
+		t.Errorf("the cursor stands at %d, with deliveries of %q", at, left)
 	}
 }
 
