@@ -32,6 +32,8 @@ type Config struct {
 	URLs          URLChecker
 	Registry      *prometheus.Registry            // what /metrics shows; default: an own one with nothing but the API's metrics
 	Version       string                          // stands in the OpenAPI document; default "dev"
+	Test          TestSender                      // sends test events; default: none are sent
+	Draining      <-chan struct{}                 // closed when the service begins to stop: streams end; default never
 	Ready         func(ctx context.Context) error // a further condition of /readyz, such as not draining; its text is shown
 	HeartbeatAge  time.Duration                   // a source whose heartbeat came back longer ago is not ready; default 45s
 	StartingAge   time.Duration                   // a source may be starting for this long and count as ready; default 60s
@@ -91,6 +93,8 @@ type API struct {
 	huma   huma.API
 	auth   *authenticator
 	ready  *readiness
+	tails  tails
+	tests  *buckets
 	spec   []byte
 
 	programs *subscriptions.Programs // compiled expressions
@@ -109,6 +113,7 @@ func New(st *store.Store, config Config) (*API, error) {
 		log:    config.Logger,
 		router: chi.NewMux(),
 		auth:   newAuthenticator(st),
+		tests:  newBuckets(10.0/60, 10),
 
 		programs: subscriptions.NewPrograms(),
 	}
@@ -136,6 +141,7 @@ func New(st *store.Store, config Config) (*API, error) {
 	a.registerSessions()
 	a.registerGroups()
 	a.registerBoard()
+	a.registerTail()
 	spec, err := a.finishDocument()
 	if err != nil {
 		return nil, fmt.Errorf("write OpenAPI document: %w", err)

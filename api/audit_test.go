@@ -128,7 +128,7 @@ func TestEveryRouteThatChangesSomethingIsKnownToRecordIt(t *testing.T) {
 	t.Parallel()
 	doc := loadDocument(t, newBare(t))
 	recorded := strings.Fields(`create-subscription patch-subscription delete-subscription pause-subscription resume-subscription
-		rotate-secret probe-subscription retry-delivery discard-delivery retry-deliveries discard-deliveries pause-job resume-job cancel-job
+		rotate-secret probe-subscription test-subscription retry-delivery discard-delivery retry-deliveries discard-deliveries pause-job resume-job cancel-job
 		create-replay pause-replay resume-replay cancel-replay
 		accept-gap discard-dead-range create-api-key revoke-api-key`)
 	not := strings.Fields(`publish-events create-session delete-session preview-subscription`)

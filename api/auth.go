@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"math"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -199,4 +200,15 @@ func (a *API) authorize(scope Scope, labels bool) func(huma.Context, func(huma.C
 			next(huma.WithValue(ctx, callerKey{}, key))
 		}
 	}
+}
+
+// keyOf is the key of a request that was let in, as it is now.
+func (a *API) keyOf(r *http.Request) (store.APIKey, error) {
+	_, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return a.auth.find(r.Context(), text)
+}
+
+// isRefusal reports whether an error of find means that there is no such key.
+func isRefusal(err error) bool {
+	return errors.Is(err, ErrKeyForm) || errors.Is(err, store.ErrNotFound)
 }

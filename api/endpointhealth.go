@@ -51,6 +51,7 @@ func (a *API) registerEndpointHealth(tags []string, one string) {
 			"accepted, the endpoint recovers. An endpoint that is not parked, and a subscription that is held, answer 409.",
 		DefaultStatus: http.StatusAccepted, Errors: []int{http.StatusConflict},
 	}, ScopeDeliver, a.probeEndpoint)
+	a.registerTest(tags, one)
 }
 
 func (a *API) getEndpointHealth(ctx context.Context, in *getInput) (*endpointHealthOutput, error) {

@@ -24,6 +24,7 @@ func obeysLabels(operation string) bool {
 		"pause-subscription", "resume-subscription", "rotate-secret", "get-subscription-health", "probe-subscription",
 		"list-deliveries", "get-delivery", "retry-delivery", "discard-delivery", "list-attempts", "get-attempt",
 		"publish-events", "list-endpoints", "group-deliveries", "get-identity", "create-session", "delete-session",
+		"tail", "test-subscription",
 	}, operation)
 }
 

@@ -132,7 +132,7 @@ func (s *Sender) try(ctx context.Context, t *Target, e *store.Event, more []*sto
 	if err != nil {
 		reply.Err = err
 	} else {
-		reply.read(resp, at)
+		reply.read(resp, at, t.keepBody)
 		// A receiver may answer before it has read the request, which the
 		// transport then still holds.
 		if reply.Err == nil && env.wrote.Load() && cap(env.content) <= t.pooled {
@@ -147,11 +147,16 @@ func (s *Sender) try(ctx context.Context, t *Target, e *store.Event, more []*sto
 }
 
 // read takes from a response what is kept of it, and closes it: read to its
-// end, its connection is used again.
-func (r *Reply) read(resp *http.Response, now time.Time) {
+// end, its connection is used again. keep has a success's response kept as a
+// failure's is.
+func (r *Reply) read(resp *http.Response, now time.Time, keep bool) {
 	defer resp.Body.Close()
 	r.Status = resp.StatusCode
 	if resp.StatusCode >= 200 && resp.StatusCode <= 299 {
+		if keep {
+			r.Header = resp.Header
+			r.Body = keptBody(resp.Body)
+		}
 		if resp.Body == http.NoBody {
 			return
 		}
@@ -167,12 +172,15 @@ func (r *Reply) read(resp *http.Response, now time.Time) {
 	if resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
 		return
 	}
+	r.Body = keptBody(resp.Body)
+	_ = discard(resp.Body) // for the connection's sake alone
+}
+
+// keptBody is the start of a body, fit to be kept.
+func keptBody(body io.Reader) []byte {
 	kept := make([]byte, maxKept)
-	n, err := io.ReadFull(resp.Body, kept)
-	r.Body = cleanText(kept[:n])
-	if err == nil {
-		_ = discard(resp.Body) // for the connection's sake alone
-	}
+	n, _ := io.ReadFull(body, kept)
+	return cleanText(kept[:n])
 }
 
 // discard reads body to its end, or fails past maxRead.

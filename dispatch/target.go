@@ -28,6 +28,7 @@ type Target struct {
 	header    http.Header // what all attempts share; never written after NewTarget
 	format    subscriptions.Format
 	batched   bool         // every body is an array
+	keepBody  bool         // of successes too
 	pooled    int          // largest buffer that is kept for later attempts
 	keys      []signingKey // newest first
 	ends      time.Time    // when the keys after the first stop signing; zero: never

@@ -67,9 +67,8 @@ type call struct {
 	body    any
 }
 
-// do makes a call and reads a 2xx answer into out (nil: there is none to read).
-// It returns the status and the answer's bytes.
-func (c *Client) do(ctx context.Context, in call, out any) (status int, body []byte, err error) {
+// request makes the request of a call.
+func (c *Client) request(ctx context.Context, in call) (*http.Request, error) {
 	u := *c.base
 	path, raw := strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.EscapedPath(), "/")
 	for _, segment := range in.path {
@@ -81,13 +80,13 @@ func (c *Client) do(ctx context.Context, in call, out any) (status int, body []b
 	if in.body != nil {
 		encoded, err := json.Marshal(in.body)
 		if err != nil {
-			return 0, nil, fmt.Errorf("write request: %w", err)
+			return nil, fmt.Errorf("write request: %w", err)
 		}
 		reader = bytes.NewReader(encoded)
 	}
 	req, err := http.NewRequestWithContext(ctx, in.method, u.String(), reader)
 	if err != nil {
-		return 0, nil, fmt.Errorf("make request: %w", err)
+		return nil, fmt.Errorf("make request: %w", err)
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", c.config.UserAgent)
@@ -99,6 +98,16 @@ func (c *Client) do(ctx context.Context, in call, out any) (status int, body []b
 	}
 	if in.ifMatch != 0 {
 		req.Header.Set("If-Match", fmt.Sprintf(`"%d"`, in.ifMatch))
+	}
+	return req, nil
+}
+
+// do makes a call and reads a 2xx answer into out (nil: there is none to read).
+// It returns the status and the answer's bytes.
+func (c *Client) do(ctx context.Context, in call, out any) (status int, body []byte, err error) {
+	req, err := c.request(ctx, in)
+	if err != nil {
+		return 0, nil, err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

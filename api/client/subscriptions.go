@@ -207,6 +207,33 @@ func (c *Client) ProbeSubscription(ctx context.Context, id string) error {
 	return c.post(ctx, nil, nil, "v1", "subscriptions", id, "probe")
 }
 
+// TestedAttempt is what became of a test event.
+type TestedAttempt struct {
+	Event      string          `json:"event"`
+	WebhookID  string          `json:"webhook_id"`
+	At         time.Time       `json:"at"`
+	DurationMS float64         `json:"duration_ms"`
+	Timings    TestTimings     `json:"timings"`
+	Status     int             `json:"status"`
+	Outcome    string          `json:"outcome"` // delivered, failed, blocked, unknown
+	Reason     string          `json:"reason"`
+	Detail     json.RawMessage `json:"detail"` // error, headers, body
+}
+
+// TestTimings are how long its stages took, in milliseconds; nil: there was none.
+type TestTimings struct {
+	DNS       *float64 `json:"dns_ms"`
+	Connect   *float64 `json:"connect_ms"`
+	TLS       *float64 `json:"tls_ms"`
+	FirstByte *float64 `json:"first_byte_ms"` // from the start
+}
+
+// TestSubscription sends a test event to a subscription's endpoint and waits for
+// what becomes of it, 15 s at most.
+func (c *Client) TestSubscription(ctx context.Context, id string) (a TestedAttempt, err error) {
+	return a, c.post(ctx, &a, nil, "v1", "subscriptions", id, "test")
+}
+
 // RotateSecret makes a new signing secret, which the answer holds and which is
 // not shown again. The one before goes on signing for the overlap, a text such as
 // "24h" (which is also what "" means); "0s" ends it at once. It is refused with

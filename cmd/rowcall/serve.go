@@ -153,6 +153,8 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 		URLs:     guard,
 		Registry: metrics,
 		Version:  buildInfo().Version,
+		Test:     tester(dispatcher),
+		Draining: ctx.Done(),
 		Ready:    serving(ctx),
 		Logger:   log.With().Str("component", "api").Logger(),
 	})

@@ -21,6 +21,7 @@ type subscriptionsCmd struct {
 	Health  healthSubscriptionCmd  `cmd:"" help:"Show how its endpoint does, and what it is owed."`
 	Preview previewSubscriptionCmd `cmd:"" help:"Try a filter, a transform and an ordering key on the newest events."`
 	Probe   probeSubscriptionCmd   `cmd:"" help:"Ask its endpoint now, where that is parked."`
+	Test    testSubscriptionCmd    `cmd:"" help:"Send its endpoint a test event and show what became of it."`
 
 	RotateSecret rotateSecretCmd `cmd:"" name:"rotate-secret" help:"Make a new signing secret; the answer holds it."`
 }
