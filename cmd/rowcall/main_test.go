@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"errors"
+	"html"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -123,5 +126,44 @@ func TestVersionSaysWhatItWasBuiltFrom(t *testing.T) {
 		if !strings.Contains(got.stdout, member) {
 			t.Errorf("no %s in %s", member, got.stdout)
 		}
+	}
+}
+
+// What pages tell people to type is what the program takes: at a command with
+// --url it would send the API key there.
+func TestCommandsThatThePagesShowAreTaken(t *testing.T) {
+	t.Parallel()
+	templates, err := filepath.Glob("../../web/templates/*.html")
+	if err != nil || len(templates) == 0 {
+		t.Fatalf("no templates: %v", err)
+	}
+	seen := map[string]bool{}
+	for _, path := range templates {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, shown := range regexp.MustCompile(`<pre[^>]*>rowcall ([^<{]+)</pre>`).FindAllStringSubmatch(string(content), -1) {
+			args := strings.Fields(strings.ReplaceAll(html.UnescapeString(shown[1]), "'", ""))
+			var cli commands
+			p := &program{settings: &settings{env: lookupIn(nil), names: settingNames()}, stdout: os.Stdout, stderr: os.Stderr}
+			parser, err := newParser(&cli, p, func(int) {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			kctx, err := parser.Parse(args)
+			if err != nil {
+				t.Errorf("%s shows %q: %v", path, shown[1], err)
+				continue
+			}
+			seen[kctx.Command()] = true
+			create := &cli.Subscriptions.Create
+			if kctx.Command() == "subscriptions create" && (create.Endpoint == "" || create.URL != "http://127.0.0.1:8080") {
+				t.Errorf("%s shows %q: the endpoint is %q, and the API at %q", path, shown[1], create.Endpoint, create.URL)
+			}
+		}
+	}
+	if !seen["subscriptions create"] {
+		t.Errorf("no page shows how to make a subscription: %v", seen)
 	}
 }
