@@ -41,8 +41,13 @@ func showEvent(e *store.Event) event {
 	if e.Given == nil {
 		return out
 	}
+	// A time that cannot be written would end every answer that holds the event.
 	if at, err := time.Parse(time.RFC3339Nano, e.Given.Time); err == nil {
-		out.Time = at
+		for _, at := range []time.Time{at.UTC(), at} {
+			if _, err := at.MarshalText(); err == nil {
+				out.Time = at
+			}
+		}
 	}
 	for _, x := range e.Given.Extensions {
 		if out.Extensions == nil {

@@ -24,6 +24,21 @@ func (w *world) bulk(action, body string) answer {
 	return w.do(request{method: "POST", path: "/v1/deliveries/" + action, scope: api.ScopeDeliver, body: body})
 }
 
+func TestATimeBeyondTheYearsOfJSONIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, c := range []struct{ path, body, location string }{
+		{"/v1/deliveries/retry", `{"state":"dead","since":"9999-12-31T23:59:59-01:00"}`, "body.since"},
+		{"/v1/deliveries/discard", `{"state":"dead","until":"0001-01-01T00:00:00+01:00"}`, "body.until"},
+		{"/v1/api-keys", `{"name":"x","scopes":["read"],"expires_at":"9999-12-31T23:59:59-01:00"}`, "body.expires_at"},
+	} {
+		a := w.do(request{method: "POST", path: c.path, scope: api.ScopeAdmin, body: c.body})
+		if p := a.problem(t, http.StatusUnprocessableEntity, "validation"); p.locations() != c.location {
+			t.Errorf("%s: %s", c.path, a.body)
+		}
+	}
+}
+
 func TestABulkRequestIsCountedFirstAndThenAJob(t *testing.T) {
 	t.Parallel()
 	w, id, _ := failing(t)

@@ -110,10 +110,11 @@ func (r *bodyReader) time(field string) time.Time {
 		return time.Time{}
 	}
 	at, err := time.Parse(time.RFC3339, text)
+	at = at.UTC() // which may lead out of the years that JSON can hold
 	if err != nil || at.Year() < 1 || at.Year() > 9999 || at.IsZero() {
 		r.fault(field, "must be a time as in 2026-11-20T12:00:00Z")
 	}
-	return at.UTC()
+	return at
 }
 
 func (r *bodyReader) bool(field string) (v bool) {

@@ -190,6 +190,10 @@ func TestAFaultyEventIsNamedByItsPlaceAndNothingIsTaken(t *testing.T) {
 		{"application/json", `{"type":"x","key":"\u0000"}`, "body.key", 422},
 		{"application/json", `{"type":"x","source":"a b"}`, "body.source", 422},
 		{"application/json", `{"type":"x","id":"` + strings.Repeat("a", 513) + `"}`, "body.id", 422},
+		{"application/json", `{"type":"x","time":"2026-11-20T12:00:00+24:00"}`, "body.time", 422},
+		{"application/json", `{"type":"x","time":"2026-11-20T12:00:00+23:60"}`, "body.time", 422},
+		{"application/json", `{"type":"x","time":"2026-11-20T1:00:00Z"}`, "body.time", 422},
+		{"application/json", `{"type":"x","time":"2026-11-20T12:00:00,5Z"}`, "body.time", 422},
 		{"application/json", `{"type":"x","subject":"` + strings.Repeat("a", 1025) + `"}`, "body.subject", 422},
 		{"application/json", `[]`, "body", 422},
 		{"application/json", `["x"]`, "body[0]", 422},
@@ -270,5 +274,27 @@ func TestALargeArrayIsTakenWholeAndInOrder(t *testing.T) {
 		if string(e.Data) != fmt.Sprint(i) {
 			t.Fatalf("event %d has data %s", i, e.Data)
 		}
+	}
+}
+
+func TestATimeThatJSONCannotHoldHidesNoEvent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, at := range []string{"2026-11-20T12:00:00+24:00", "9999-12-31T23:59:59-24:00", "9999-12-31T23:59:59-01:00", "0000-01-01T00:00:00+01:00"} {
+		if _, err := w.store.Publish(t.Context(), []store.Published{{ID: at, Type: "x", Given: store.Given{Time: at}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := w.do(request{method: "GET", path: "/v1/events", scope: api.ScopeRead})
+	var list struct{ Items []struct{ ID, Time string } }
+	a.into(t, &list)
+	if len(list.Items) != 4 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	if e := list.Items[0]; e.Time != e.ID {
+		t.Errorf("a time that can be written is shown as %s, not as %s", e.Time, e.ID)
+	}
+	if e := list.Items[3]; e.Time != "2026-11-19T12:00:00Z" {
+		t.Errorf("%s is shown as %s", e.ID, e.Time)
 	}
 }
