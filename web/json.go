@@ -11,37 +11,69 @@ import (
 // or nothing.
 type token struct{ Class, Text string }
 
-// maxShown bounds what a page shows of a payload, in bytes; the whole is in the
-// API's answer.
-const maxShown = 256 << 10
+const (
+	// maxShown bounds what a page shows of a payload, in bytes; the whole is in the
+	// API's answer.
+	maxShown = 256 << 10
+	// maxIndented bounds a payload with its indentation, which grows with depth
+	// times members.
+	maxIndented = 1 << 20
+)
 
-// jsonTokens indents JSON and cuts it into tokens. What is not JSON is one.
+// jsonTokens indents JSON, where that does not make too much of it, and cuts it
+// into tokens. What is not JSON is one.
 func jsonTokens(raw []byte) []token {
-	cut := len(raw) > maxShown
+	if len(raw) > maxShown {
+		return []token{
+			{"", strings.ToValidUTF8(string(raw[:maxShown]), "\uFFFD")},
+			{"word", "\n… " + size(int64(len(raw)-maxShown)) + " more: GET /v1/events/{id} has all of it"},
+		}
+	}
+	if !json.Valid(raw) {
+		return []token{{"", strings.ToValidUTF8(string(raw), "\uFFFD")}}
+	}
+	text := string(raw)
 	var indented bytes.Buffer
-	if cut || json.Indent(&indented, raw, "", "  ") != nil {
-		text := raw
-		if cut {
-			text = raw[:maxShown]
-		}
-		tokens := []token{{"", strings.ToValidUTF8(string(text), "\uFFFD")}}
-		if cut {
-			tokens = append(tokens, token{"word", "\n… " + size(int64(len(raw)-maxShown)) + " more: GET /v1/events/{id} has all of it"})
-		}
-		return tokens
+	if indentedSize(raw) <= maxIndented && json.Indent(&indented, raw, "", "  ") == nil {
+		text = indented.String()
 	}
 	var tokens []token
-	text := indented.String()
 	for at := 0; at < len(text); {
 		end, class := scanToken(text, at)
 		if n := len(tokens); n > 0 && tokens[n-1].Class == class {
-			tokens[n-1].Text += text[at:end]
+			last := &tokens[n-1]
+			last.Text = text[at-len(last.Text) : end] // they lie side by side
 		} else {
 			tokens = append(tokens, token{class, text[at:end]})
 		}
 		at = end
 	}
 	return tokens
+}
+
+// indentedSize is what valid JSON has at most, in bytes, once it is indented.
+func indentedSize(raw []byte) int {
+	sum, depth, quoted := len(raw), 0, false
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			depth++
+			sum += 1 + 2*depth
+		case c == '}' || c == ']':
+			depth--
+			sum += 1 + 2*depth
+		case c == ',':
+			sum += 1 + 2*depth
+		case c == ':':
+			sum++
+		}
+	}
+	return sum
 }
 
 // scanToken returns where the token of valid JSON that begins at a place ends,
