@@ -2,11 +2,13 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -46,7 +48,36 @@ func checkBodyHeaders(ctx huma.Context, next func(huma.Context)) {
 		refuse(ctx, newProblem(problemTooLarge, "the body may have 1 MiB"))
 		return
 	}
-	next(ctx) // MaxBodyBytes bounds what is read of a body that does not say its length
+	body := &wholeBody{ReadCloser: r.Body}
+	r.Body = body
+	next(huma.WithValue(ctx, bodyKey{}, body)) // MaxBodyBytes bounds what is read of a body that does not say its length
+}
+
+// wholeBody is a body that may break off. The framework would call that an
+// internal error: it sees an end instead, and handle asks what it was.
+type wholeBody struct {
+	io.ReadCloser
+	err error // of reading, but for timeouts
+}
+
+// bodyKey is the key of a request's *wholeBody in its context.
+type bodyKey struct{}
+
+func (b *wholeBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if late, ok := errors.AsType[net.Error](err); err == nil || errors.Is(err, io.EOF) || ok && late.Timeout() {
+		return n, err
+	}
+	b.err = err
+	return n, io.EOF
+}
+
+// checkBodyWhole refuses a request whose body broke off.
+func checkBodyWhole(ctx context.Context) error {
+	if body, ok := ctx.Value(bodyKey{}).(*wholeBody); ok && body.err != nil {
+		return newProblem(problemMalformed, "the body cannot be read: it ends early, or its chunks are not well formed")
+	}
+	return nil
 }
 
 // mediaTypeIs reports whether the one Content-Type is among types, in UTF-8.

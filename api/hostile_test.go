@@ -1,8 +1,12 @@
 package api_test
 
 import (
+	"bufio"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -63,6 +67,35 @@ func TestHostileBodiesAreRefusedAndLeaveNothingBehind(t *testing.T) {
 	})
 	if a.status != http.StatusCreated {
 		t.Errorf("a body of exactly 1 MiB: %d %s", a.status, a.body)
+	}
+}
+
+func TestABodyWhoseChunksMakeNoSenseIsTheCallersFault(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	server := httptest.NewServer(w.api.Handler())
+	defer server.Close()
+	for name, body := range map[string]string{"no length": "zz\r\n{}\r\n0\r\n\r\n", "a chunk without its end": "2\r\n{}{}\r\n0\r\n\r\n"} {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = fmt.Fprintf(conn, "POST /v1/subscriptions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n%s",
+			w.keys[api.ScopeWrite], body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		_ = conn.Close()
+		answer{resp.StatusCode, resp.Header, string(content)}.problem(t, http.StatusBadRequest, "malformed")
+		if t.Failed() {
+			t.Error(name)
+		}
 	}
 }
 

@@ -62,6 +62,9 @@ func handle[I, O any](a *API, op huma.Operation, scope Scope, fn func(context.Co
 		described, required = maps.Clone(op.RequestBody.Content), op.RequestBody.Required
 	}
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
+		if err := checkBodyWhole(ctx); err != nil {
+			return nil, a.problemOf(ctx, route, err)
+		}
 		asked, cancel := context.WithTimeout(ctx, requestTimeout)
 		defer cancel()
 		if audited(op) {
