@@ -224,14 +224,23 @@ func (a *API) setState(state subscriptions.State) func(context.Context, *EditInp
 }
 
 func (a *API) deleteSubscription(ctx context.Context, in *EditInput) (*emptyOutput, error) {
-	sub, err := a.subscription(ctx, in.ID)
-	if err != nil {
-		return nil, err
+	for try := 1; ; try++ {
+		sub, err := a.subscription(ctx, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		if err := matchVersion(in.IfMatch, sub.Version); err != nil {
+			return nil, err
+		}
+		// What was changed meanwhile is looked at again: the key may no longer see it.
+		err = a.store.DeleteSubscription(ctx, sub.ID, sub.Version)
+		if !errors.Is(err, store.ErrConflict) {
+			return nil, err
+		}
+		if try == editTries {
+			return nil, editedAllTheTime()
+		}
 	}
-	if err := matchVersion(in.IfMatch, sub.Version); err != nil {
-		return nil, err
-	}
-	return nil, a.store.DeleteSubscription(ctx, sub.ID)
 }
 
 // errUnchanged is an edit's word that there is nothing to save.
@@ -273,7 +282,7 @@ func (a *API) edit(ctx context.Context, in *EditInput, change func(*subscription
 		case in.IfMatch != "":
 			return nil, preconditionFailed()
 		case try == editTries:
-			return nil, newProblem(problemConflict, "others edit this subscription all the time: try again")
+			return nil, editedAllTheTime()
 		}
 	}
 }
@@ -307,6 +316,10 @@ func answer(sub subscriptions.Subscription, health store.EndpointHealth) *subscr
 
 func nameTaken() *problem {
 	return newProblem(problemConflict, "another subscription has this name", fieldError{"body.name", "taken"})
+}
+
+func editedAllTheTime() *problem {
+	return newProblem(problemConflict, "others edit this subscription all the time: try again")
 }
 
 func preconditionFailed() *problem {

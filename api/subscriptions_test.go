@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/rowcall/rowcall/api"
 	"github.com/rowcall/rowcall/subscriptions"
@@ -294,6 +296,56 @@ func TestADeletedSubscriptionIsGone(t *testing.T) {
 		w.do(r).problem(t, http.StatusNotFound, "not-found")
 	}
 	w.subscribe("short-lived") // the name is free again
+}
+
+func TestADeletionDoesNotReachWhatWasChangedMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	key := w.newKey(`{"name":"growth","scopes":["write"],"labels":{"team":"growth"}}`).Key
+	conn, err := pgx.Connect(t.Context(), w.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	watch, err := pgx.Connect(t.Context(), w.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = watch.Close(context.WithoutCancel(t.Context())) }()
+	for name, c := range map[string]struct {
+		change string
+		r      request
+		status int
+	}{
+		"an ETag that was overtaken":         {`version = version + 1`, request{header: map[string]string{"If-Match": `"1"`}, scope: api.ScopeWrite}, http.StatusPreconditionFailed},
+		"labels that the key does not see":   {`version = version + 1, spec = spec || '{"labels":{"team":"core"}}'`, request{key: key}, http.StatusNotFound},
+		"an edit that changes nothing of it": {`version = version + 1`, request{scope: api.ScopeWrite}, http.StatusNoContent},
+	} {
+		id, _ := w.subscribe(name, `"labels":{"team":"growth"}`)["id"].(string)
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), `UPDATE rowcall.subscriptions SET `+c.change+` WHERE id = $1`, id); err != nil {
+			t.Fatal(err)
+		}
+		c.r.method, c.r.path = "DELETE", "/v1/subscriptions/"+id
+		answers := make(chan answer)
+		go func() { answers <- w.do(c.r) }()
+		// It has read the version before, and waits for the row.
+		for waiting := 0; waiting == 0; {
+			const sql = `SELECT count(*) FROM pg_stat_activity, pg_sleep(0.01) WHERE datname = current_database() AND wait_event_type = 'Lock'`
+			if err := watch.QueryRow(t.Context(), sql).Scan(&waiting); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if a := <-answers; a.status != c.status {
+			t.Errorf("%s: %d %s, want %d", name, a.status, a.body, c.status)
+		}
+	}
 }
 
 func TestSubscriptionsAreListedPageByPage(t *testing.T) {

@@ -86,7 +86,7 @@ func TestAttemptsAreListedFromTheNewestThoughTheirTimesAreEqual(t *testing.T) {
 		t.Errorf("%d successes have a reason or detail, or failures have none", n)
 	}
 	// History outlives its subscription.
-	if err := s.DeleteSubscription(t.Context(), x.ID); err != nil {
+	if err := s.DeleteSubscription(t.Context(), x.ID, x.Version); err != nil {
 		t.Fatal(err)
 	}
 	if all := history(t, s, store.AttemptFilter{}, 1000); len(all) != len(saved) {

@@ -123,7 +123,7 @@ func TestOnlyWhatIsNewsIsReturned(t *testing.T) {
 	if news, owned := names(); !slices.Equal(news, []string{"x"}) || owned != 3 {
 		t.Fatalf("news %v of %d", news, owned)
 	}
-	if err := s.DeleteSubscription(t.Context(), y.ID); err != nil {
+	if err := s.DeleteSubscription(t.Context(), y.ID, y.Version); err != nil {
 		t.Fatal(err)
 	}
 	have[lanes["x"].ID] = x.Version

@@ -101,7 +101,7 @@ func TestSecretsOfAnEndpointAreOnesOfItsPlaceAndEndWithIt(t *testing.T) {
 	if err := s.UpdateSubscription(t.Context(), &got, 3); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.DeleteSubscription(t.Context(), made["x"].ID); err != nil {
+	if err := s.DeleteSubscription(t.Context(), made["x"].ID, made["x"].Version); err != nil {
 		t.Fatal(err)
 	}
 	if sealed("x") != 0 || sealed("y") != 0 {

@@ -109,7 +109,7 @@ func TestAReplayFailsWithItsSubscription(t *testing.T) {
 	if err := s.CreateReplay(t.Context(), &j); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.DeleteSubscription(t.Context(), sub.ID); err != nil {
+	if err := s.DeleteSubscription(t.Context(), sub.ID, sub.Version); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := s.Job(t.Context(), j.ID); err != nil || got.State != store.JobFailed || !strings.Contains(got.Reason, "deleted") || got.EndedAt.IsZero() {

@@ -119,7 +119,7 @@ func TestALaneWhoseEpochHasMovedOnIsFencedAndTheOthersStand(t *testing.T) {
 		t.Fatal(err)
 	}
 	intent := one[int64](w, `SELECT id FROM rowcall.intents`)
-	if err := s.DeleteSubscription(t.Context(), z.Subscription.ID); err != nil {
+	if err := s.DeleteSubscription(t.Context(), z.Subscription.ID, z.Subscription.Version); err != nil {
 		t.Fatal(err)
 	}
 	w.exec(`UPDATE rowcall.cursors SET epoch = epoch + 1 WHERE lane = $1`, x.ID)

@@ -146,14 +146,7 @@ func (s *Store) UpdateSubscription(ctx context.Context, sub *subscriptions.Subsc
 			row.endpointSecrets, row.previousEnds).
 			Scan(&row.version, &row.updatedAt)
 		if errors.Is(err, pgx.ErrNoRows) {
-			var exists bool
-			if err := tx.QueryRow(ctx, subscriptionExistsSQL, sub.ID).Scan(&exists); err != nil {
-				return err
-			}
-			if !exists {
-				return ErrNotFound
-			}
-			return fmt.Errorf("%w: version %d is not the newest", ErrConflict, version)
+			return staleVersion(ctx, tx, sub.ID, version)
 		}
 		if err != nil {
 			return err
@@ -170,24 +163,38 @@ func (s *Store) UpdateSubscription(ctx context.Context, sub *subscriptions.Subsc
 	return nil
 }
 
+// staleVersion says why a subscription does not have a version: it is not there,
+// or has another one.
+func staleVersion(ctx context.Context, tx pgx.Tx, id subscriptions.ID, version int64) error {
+	var exists bool
+	if err := tx.QueryRow(ctx, subscriptionExistsSQL, id).Scan(&exists); err != nil {
+		return err
+	}
+	if !exists {
+		return ErrNotFound
+	}
+	return fmt.Errorf("%w: version %d is not the newest", ErrConflict, version)
+}
+
 // The row stays, for what refers to it; its secrets do not.
 const deleteSubscriptionSQL = `
 UPDATE rowcall.subscriptions
 SET deleted_at = now(), updated_at = now(), version = version + 1, secrets = '', endpoint_secrets = '', previous_ends = NULL
-WHERE id = $1 AND deleted_at IS NULL`
+WHERE id = $1 AND version = $2 AND deleted_at IS NULL`
 
 const deleteCursorsSQL = `DELETE FROM rowcall.cursors WHERE subscription = $1`
 
 // DeleteSubscription ends a subscription: its lane, cursor and deliveries go,
-// its attempts stay until their retention. ErrNotFound where it is not there.
-func (s *Store) DeleteSubscription(ctx context.Context, id subscriptions.ID) error {
+// its attempts stay until their retention. ErrNotFound where it is not there;
+// ErrConflict where its version is no longer version.
+func (s *Store) DeleteSubscription(ctx context.Context, id subscriptions.ID, version int64) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, deleteSubscriptionSQL, id)
+		tag, err := tx.Exec(ctx, deleteSubscriptionSQL, id, version)
 		if err != nil {
 			return err
 		}
 		if tag.RowsAffected() == 0 {
-			return ErrNotFound
+			return staleVersion(ctx, tx, id, version)
 		}
 		before, err := readSeen(ctx, tx, id)
 		if err != nil {

@@ -90,6 +90,9 @@ func TestAnUpdateOfAnotherVersionIsAConflict(t *testing.T) {
 	stale := *sub
 	stale.Description = "second"
 	for _, version := range []int64{0, 1, 3} {
+		if err := s.DeleteSubscription(t.Context(), sub.ID, version); !errors.Is(err, store.ErrConflict) {
+			t.Errorf("delete of version %d: error %v, want conflict", version, err)
+		}
 		if err := s.UpdateSubscription(t.Context(), &stale, version); !errors.Is(err, store.ErrConflict) {
 			t.Errorf("update of version %d: error %v, want conflict", version, err)
 		}
@@ -124,7 +127,7 @@ func TestANameIsTakenUntilItsSubscriptionIsDeleted(t *testing.T) {
 	if err := s.CreateSubscription(t.Context(), &sameID, store.Start{}); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("error %v, want conflict", err)
 	}
-	if err := s.DeleteSubscription(t.Context(), x.ID); err != nil {
+	if err := s.DeleteSubscription(t.Context(), x.ID, x.Version); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.CreateSubscription(t.Context(), &again, store.Start{}); err != nil {
@@ -146,7 +149,7 @@ func TestADeletedSubscriptionLeavesItsRowAndNothingElse(t *testing.T) {
 		}
 	}
 	w.says(store.TopicSubscriptions, func() {
-		if err := s.DeleteSubscription(t.Context(), x.ID); err != nil {
+		if err := s.DeleteSubscription(t.Context(), x.ID, x.Version); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -162,7 +165,7 @@ func TestADeletedSubscriptionLeavesItsRowAndNothingElse(t *testing.T) {
 	}
 	_, readErr := s.Subscription(t.Context(), x.ID)
 	for what, err := range map[string]error{
-		"read": readErr, "update": s.UpdateSubscription(t.Context(), x, 2), "delete": s.DeleteSubscription(t.Context(), x.ID),
+		"read": readErr, "update": s.UpdateSubscription(t.Context(), x, 2), "delete": s.DeleteSubscription(t.Context(), x.ID, x.Version),
 	} {
 		if !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("%s: error %v, want not found", what, err)
