@@ -38,7 +38,7 @@ const saveBootstrapSQL = `
 INSERT INTO rowcall.api_keys (id, name, hash, scopes, bootstrap)
 VALUES ($1, 'bootstrap', $2, '{admin}', true)
 ON CONFLICT (hash) DO UPDATE
-SET scopes = excluded.scopes, bootstrap = true, expires_at = NULL, revoked_at = NULL`
+SET scopes = excluded.scopes, labels = '{}', parent = NULL, bootstrap = true, expires_at = NULL, revoked_at = NULL`
 
 // SetBootstrapKey makes the key with this hash the one bootstrap admin key,
 // revoking an earlier one. A key that was revoked before is valid again.

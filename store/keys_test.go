@@ -50,6 +50,20 @@ func TestThereIsOneBootstrapKey(t *testing.T) {
 		has(true)
 		valid(key)
 	}
+	// A key that was a restricted one, or a session, is the bootstrap key whole.
+	w.exec(`INSERT INTO rowcall.api_keys (id, name, hash, scopes, labels) VALUES ('k', 'bootstrap', $1, '{read}', '{"team":"growth"}')`, hashOf("restricted"))
+	w.exec(`INSERT INTO rowcall.api_keys (id, name, hash, scopes, parent, expires_at) VALUES ('ses_1', 'bootstrap', $1, '{read}', 'k', now())`, hashOf("session"))
+	for _, key := range []string{"restricted", "session"} {
+		if err := s.SetBootstrapKey(t.Context(), hashOf(key)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.APIKeyByHash(t.Context(), hashOf(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		diff(t, key, store.APIKey{Name: "bootstrap", Hash: hashOf(key), Scopes: []string{"admin"}, Bootstrap: true}, got,
+			cmpopts.IgnoreFields(store.APIKey{}, "ID", "CreatedAt", "LastUsedAt"))
+	}
 	// Instances that start at once, with different keys, leave one too.
 	var wait sync.WaitGroup
 	for _, key := range []string{"one", "two", "three"} {
