@@ -95,9 +95,12 @@ func (b *bulkFlags) run(ctx context.Context, p *program, action string,
 		_, err = fmt.Fprintf(p.stdout, "%s would be %s\n", deliveriesText(count), past(action))
 		return err
 	}
-	if count.Total == 0 && !count.AtLeast {
-		fmt.Fprintln(p.stderr, "there are none")
-	} else if !b.Yes {
+	if !b.Yes {
+		if count.Total == 0 && !count.AtLeast {
+			// A job would take what comes meanwhile, which nobody has agreed to.
+			fmt.Fprintln(p.stderr, "there are none")
+			return nil
+		}
 		if err := p.agree(fmt.Sprintf("%s will be %s. Go on?", deliveriesText(count), past(action))); err != nil {
 			return err
 		}

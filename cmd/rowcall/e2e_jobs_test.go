@@ -160,6 +160,10 @@ func TestBulkRetriesAndDiscardsAreAskedForFirstAndFollowed(t *testing.T) {
 	if err := json.Unmarshal([]byte(got.stdout), &j); err != nil || j.State != "done" || j.Done != 1 {
 		t.Fatalf("discard: %+v, %v", got, err)
 	}
+	// There is nothing left to agree to: no job that would take what comes meanwhile.
+	if got := call(t, env, "deliveries", "discard", "--key=public.items/id=7"); got.code != exitOK || got.stderr != "there are none\n" || got.stdout != "" {
+		t.Errorf("discard of none: %+v", got)
+	}
 	got = call(t, env, "deliveries", "retry", "--all", "--yes")
 	if got.code != exitOK || !strings.Contains(got.stdout, ": done, 11 of 11") {
 		t.Errorf("retry: %+v", got)
