@@ -64,8 +64,15 @@ func cloudEventSize(e *store.Event) int {
 	if subject := e.SubjectText(); subject != "" {
 		n += len(`,"subject":`) + stringSize(subject)
 	}
-	if at := e.CommittedAt(); at.Year() >= 0 && at.Year() <= 9999 {
+	if e.Given != nil && e.Given.Time != "" {
+		n += len(`,"time":`) + stringSize(e.Given.Time)
+	} else if at := e.CommittedAt(); at.Year() >= 0 && at.Year() <= 9999 {
 		n += len(`,"time":""`) + len(timeLayout)
+	}
+	if e.Given != nil {
+		for _, x := range e.Given.Extensions {
+			n += len(`,"":`) + len(x.Name) + len(x.Value)
+		}
 	}
 	if e.Key != "" {
 		n += len(`,"partitionkey":`) + stringSize(e.Key)

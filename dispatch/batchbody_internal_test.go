@@ -23,6 +23,13 @@ func TestTheSizeOfAnEventIsKnownBeforeItIsWritten(t *testing.T) {
 			Type:       text.Draw(t, "type"), Key: text.Draw(t, "key"), Subject: text.Draw(t, "subject"),
 			PublicID: text.Draw(t, "id"), Source: text.Draw(t, "source"), Data: []byte(text.Draw(t, "data")),
 		}
+		if rapid.Bool().Draw(t, "given") {
+			e.Given = &store.Given{Time: text.Draw(t, "given time")}
+			for range rapid.IntRange(0, 3).Draw(t, "extensions") {
+				value := appendString(nil, text.Draw(t, "value"))
+				e.Given.Extensions = append(e.Given.Extensions, store.Extension{Name: rapid.StringMatching(`[a-z0-9]{1,20}`).Draw(t, "name"), Value: value})
+			}
+		}
 		body := AppendCloudEvent(nil, e)
 		if got := cloudEventSize(e); got != len(body) {
 			t.Fatalf("size %d, want %d: %s", got, len(body), body)

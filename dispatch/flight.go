@@ -216,7 +216,6 @@ func (l *lane) goOn(e *entry) *entry {
 	return next
 }
 
-// mayStartInSlot is mayStart for an attempt that takes over a slot.
 // startInSlot takes the entry to send in a slot that was handed to the lane, or
 // gives the slot on.
 func (l *lane) startInSlot() *entry {
@@ -236,6 +235,7 @@ func (l *lane) startInSlot() *entry {
 	return nil
 }
 
+// mayStartInSlot is mayStart for an attempt that takes over a slot.
 func (l *lane) mayStartInSlot() bool {
 	l.inFlight--
 	may := l.mayStart()
@@ -247,7 +247,7 @@ func (l *lane) mayStartInSlot() bool {
 func (l *lane) giveBack() *entry {
 	l.inFlight--
 	l.guests.wake(l)
-	if l.inFlight == 0 && l.stopped {
+	if l.stopped && l.idle() {
 		l.mark()
 		l.finishAbandoned()
 	}

@@ -68,9 +68,11 @@ func (h health) after(e happened, probe subscriptions.Probe, limit float64, now 
 	if e.fault == FaultNone {
 		h.LastSuccess = now
 	}
-	if up && !e.nearlyAllRefused() {
+	switch {
+	case e.fault == FaultLocal: // says nothing of the endpoint
+	case up && !e.nearlyAllRefused():
 		h.FailingSince = time.Time{}
-	} else if h.FailingSince.IsZero() {
+	case h.FailingSince.IsZero():
 		h.FailingSince = now
 	}
 	switch h.State {

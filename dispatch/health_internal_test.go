@@ -89,6 +89,16 @@ func TestAnEventThatIsRefusedShowsThatTheEndpointIsUp(t *testing.T) {
 	}
 }
 
+func TestAShortageOfThisMachineSaysNothingOfTheEndpoint(t *testing.T) {
+	t.Parallel()
+	h := health{State: Healthy}.after(happened{fault: FaultLocal}, testProbe, 64, testStart, 0)
+	last := failure
+	last.share, last.others = shares{keys: 1, failing: 1}, false
+	if h = h.after(last, testProbe, 64, testStart.Add(time.Hour), 0); h.State != Healthy {
+		t.Errorf("one failure, an hour after this machine was short of something: %s", h.State)
+	}
+}
+
 // Whatever happens, probes grow apart up to the cap until the endpoint is healthy
 // again, the ramp starts at 1 and stays within the limit, and only a probe leads
 // out of parked.

@@ -79,7 +79,7 @@ type lane struct {
 	health    health
 	sample    sample
 	successes int
-	probed    string // key of the last probe
+	probed    string // sampleKey of the last probe
 	revisited int    // dead letters that were taken up again and have not ended
 	crowded   bool   // some more of them wait until others have ended
 	stopped   bool   // nothing starts any more
@@ -223,6 +223,10 @@ func (l *lane) isDone() bool {
 	return l.done
 }
 
+// idle reports whether nothing is in flight, of the lane or lent by it: what its
+// replays hear of the endpoint is the lane's to take note of. l.mu is held.
+func (l *lane) idle() bool { return l.inFlight+l.guests.lent == 0 }
+
 // finish notes that a stopped lane has nothing left to settle. l.mu is held.
 func (l *lane) finish() {
 	if !l.done {
@@ -233,7 +237,7 @@ func (l *lane) finish() {
 
 // finishAbandoned notes that nothing of an abandoned lane goes on. l.mu is held.
 func (l *lane) finishAbandoned() {
-	if l.abandoned && !l.disabling && l.inFlight == 0 {
+	if l.abandoned && !l.disabling && l.idle() {
 		l.finish()
 	}
 }

@@ -70,7 +70,7 @@ func (a *commons) give(n int64) { a.free.Add(n) }
 
 // weightOf is what an event weighs that is kept.
 func weightOf(e *store.Event) int64 {
-	return int64(unsafe.Sizeof(*e)) + int64(len(e.Data)+len(e.Key)+len(e.OldKey)+len(e.Subject)+len(e.PublicID))
+	return int64(unsafe.Sizeof(*e)) + int64(textOf(e)+e.Given.Size())
 }
 
 // slab copies events out of the pages that they were read in: a lane that kept a

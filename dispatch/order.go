@@ -52,6 +52,15 @@ type entry struct {
 	heapIndex int   // in the lane's timers; -1: not there
 }
 
+// sampleKey is what e's attempts speak of beside the endpoint: its key, or without
+// one the event itself.
+func (e *entry) sampleKey() string {
+	if e.key == "" {
+		return e.offset.String()
+	}
+	return e.key
+}
+
 // stage is where an entry stands.
 type stage int8
 

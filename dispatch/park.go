@@ -23,10 +23,6 @@ func (l *lane) concurrency() int {
 // somebody else owes it events of other keys.
 func (l *lane) feel(e *entry, v Verdict, reply Reply, others bool) {
 	now := time.Now()
-	key := e.key
-	if key == "" {
-		key = e.offset.String()
-	}
 	if l.health.State == Healthy && v.Fault == FaultNone && l.health.FailingSince.IsZero() && !l.sample.active() {
 		l.health.LastSuccess = now // while all is well, nothing is counted
 		if now.Sub(l.savedSuccess) >= healthEvery {
@@ -35,7 +31,7 @@ func (l *lane) feel(e *entry, v Verdict, reply Reply, others bool) {
 		return
 	}
 	was := l.sample.active()
-	l.sample.add(key, v.Fault, now)
+	l.sample.add(e.sampleKey(), v.Fault, now)
 	if l.sample.active() != was || now.Sub(l.healthAt) >= healthEvery {
 		l.healthDirty = true
 	}
@@ -113,7 +109,8 @@ func (l *lane) owesOthers(e *entry) bool {
 }
 
 // pumpProbe sends a probe when it is due: the oldest owed event that may go, of
-// another key than the last probe's where there is one. At most one is in flight.
+// another key than the last probe's where there is one, so that one that always
+// fails does not speak for the endpoint. At most one is in flight.
 func (l *lane) pumpProbe() {
 	if l.replay != nil {
 		l.pumpReplayProbe()
@@ -151,7 +148,7 @@ func (l *lane) pumpProbe() {
 		return // the next slot comes by here
 	}
 	l.unsleep(e)
-	l.probed = e.key
+	l.probed = e.sampleKey()
 	l.health = l.health.probe()
 	l.healthDirty = true
 	l.launch(e)
@@ -184,7 +181,7 @@ func (l *lane) candidate() *entry {
 		if first == nil || e.offset < first.offset {
 			first = e
 		}
-		if e.key != l.probed && (other == nil || e.offset < other.offset) {
+		if (other == nil || e.offset < other.offset) && e.sampleKey() != l.probed {
 			other = e
 		}
 	}

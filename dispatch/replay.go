@@ -188,6 +188,10 @@ func (l *lane) repay(e *entry) {
 	lender.mu.Lock()
 	defer lender.mu.Unlock()
 	lender.guests.lent--
+	if lender.stopped && lender.idle() {
+		lender.mark()
+		lender.finishAbandoned()
+	}
 	lender.endProbe()
 	lender.pump()
 	lender.guests.wake(lender)
@@ -207,6 +211,9 @@ func (g *guests) wake(l *lane) {
 // sense has the endpoint's health take note of an attempt: the host's, where it is
 // one of a replay.
 func (l *lane) sense(e *entry, v Verdict, reply Reply) {
+	if v.Reason == ReasonBlocked {
+		l.s.blocked(l, reply.Err)
+	}
 	if l.replay == nil {
 		l.feel(e, v, reply, false)
 		return
@@ -247,7 +254,7 @@ func (l *lane) pumpReplayProbe() {
 		return
 	}
 	l.unsleep(e)
-	l.probed = e.key
+	l.probed = e.sampleKey()
 	l.health = l.health.probe()
 	l.launch(e)
 	l.mark()

@@ -130,12 +130,29 @@ func (s *session) run(ctx context.Context) error {
 	background.Go(func() { s.history.run(lasting) })
 	background.Go(func() { s.notices.run(lasting) })
 
+	// Outcomes are settled until the last attempt has landed: a drain may be cut
+	// short by a kill.
+	settling, settled := make(chan error, 1), make(chan struct{})
+	settleCtx, endSettling := context.WithCancel(context.WithoutCancel(ctx))
+	defer endSettling()
+	go func() {
+		defer close(settled)
+		settling <- s.settler.run(settleCtx)
+	}()
+
 	group, running := errgroup.WithContext(ctx)
 	s.readCtx = running
 	group.Go(func() error { return s.claims(running) })
 	group.Go(func() error { return s.head(running) })
-	group.Go(func() error { return s.settler.run(running) })
 	group.Go(func() error { return s.watch(running) })
+	group.Go(func() error {
+		select {
+		case err := <-settling:
+			return err
+		case <-running.Done():
+			return nil
+		}
+	})
 	err := group.Wait()
 
 	for _, l := range s.lanes {
@@ -143,6 +160,8 @@ func (s *session) run(ctx context.Context) error {
 	}
 	s.readers.Wait()
 	s.drain(cut)
+	endSettling()
+	<-settled
 	why := err
 	if !errors.Is(err, store.ErrFenced) {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLast)
@@ -274,6 +293,13 @@ func (s *session) died(l *lane, e *entry) {
 	s.log.Warn().Str("subscription", string(l.sub.ID)).Int64("offset", int64(e.offset)).Int("attempt", e.tries).
 		Int("status", e.status).Str("reason", string(e.reason)).Msg("dead letter")
 	s.announceDead(l, e)
+}
+
+// blocked says in the log why the guard refused a target, which nobody else is told.
+func (s *session) blocked(l *lane, err error) {
+	if b, ok := errors.AsType[*BlockedError](err); ok {
+		s.log.Warn().Str("subscription", string(l.sub.ID)).Str("why", b.Why()).Msg("the endpoint's target is not allowed")
+	}
 }
 
 // healthChanged says in the log what became of an endpoint. l.mu is held.

@@ -16,8 +16,6 @@ const (
 	settleEvery = 20 * time.Millisecond
 	// settleAt is the number of a lane's outcomes that does not wait for it.
 	settleAt = 250
-	// maxAhead bounds the ranges kept of what is settled above a cursor.
-	maxAhead = windowEvents / 2
 	// floorEvery is how often the floor alone is saved, when nothing else is.
 	floorEvery = time.Second
 )
@@ -42,8 +40,8 @@ func newSettler(s *session) *settler {
 // mark tells the settler that l has something to settle. l.mu is held.
 func (l *lane) mark() {
 	st := l.s.settler
-	if l.abandoned {
-		return
+	if l.abandoned || l.done {
+		return // a lane that was opened in its place may settle already
 	}
 	if !l.marked {
 		l.marked = true
@@ -297,7 +295,7 @@ func (l *lane) settled(c *collected) {
 	case l.window.len() > 1 && !l.stopped && (l.inFlight > 0 || l.batches.on() && l.full()):
 		l.s.stall(l) // looked at again, for stragglers
 	}
-	if l.stopped && l.inFlight == 0 && !l.marked {
+	if l.stopped && l.idle() && !l.marked {
 		l.finish()
 	}
 	l.pump()
@@ -337,8 +335,6 @@ func (l *lane) ahead() []store.OffsetRange {
 			open = false
 		case open:
 			ranges[len(ranges)-1].Past = e.offset + 1
-		case len(ranges) == maxAhead:
-			return ranges
 		default:
 			ranges = append(ranges, store.OffsetRange{From: e.offset, Past: e.offset + 1})
 			open = true

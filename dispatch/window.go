@@ -11,8 +11,8 @@ import (
 
 // full reports whether the lane takes no more events.
 func (l *lane) full() bool {
-	if l.holds() && l.inFlight+len(l.sleepers)+l.ready.len()+l.again.len() > 0 {
-		return true // one event is enough to probe with
+	if l.holds() && l.inFlight+len(l.sleepers)+l.ready.len()+l.again.len() > 1 {
+		return true // to probe with one, and then with another
 	}
 	l.filled = l.filled || l.window.len() >= l.bounds.events || l.bytes >= l.bounds.bytes ||
 		l.scarce && l.window.len() >= scarceEvents || len(l.rows) >= maxRows || len(l.gone) >= maxRows

@@ -30,6 +30,18 @@ func (x Extension) Text() string {
 	return string(x.Value)
 }
 
+// Size is about how many bytes of a body or of memory it takes; 0 for nil.
+func (g *Given) Size() int {
+	if g == nil {
+		return 0
+	}
+	n := len(g.Source) + len(g.Time)
+	for _, x := range g.Extensions {
+		n += len(x.Name) + len(x.Value)
+	}
+	return n
+}
+
 // text is its form in the log, empty for nothing given.
 func (g *Given) text() string {
 	if g == nil {

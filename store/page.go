@@ -35,7 +35,7 @@ func (p *page) add(raw [][]byte) error {
 			return fmt.Errorf("column %d of the log has %d bytes, want %d", i+1, len(raw[i]), width)
 		}
 	}
-	size := int64(len(raw[14]))
+	size := int64(len(raw[13]) + len(raw[14]))
 	if p.budget -= size; p.budget < 0 && len(p.events) > 0 {
 		p.past += size
 		return nil
