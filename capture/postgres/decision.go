@@ -98,17 +98,17 @@ func decide(server serverFacts, slot slotFacts, publication publicationFacts, sa
 			d.step = stepCreate
 		}
 		return d
-	case !slot.present && started:
-		d.step, d.reason = stepReplace, "the slot is gone"
-		return d
-	case !slot.present:
-		d.step = stepCreate
-		return d
 	case started && publication.missing:
 		d.step, d.reason = stepReplace, "the publication was dropped"
 		return d
 	case started && publication.stuck:
 		d.step, d.reason = stepReplace, "the publication was dropped and made anew"
+		return d
+	case !slot.present && started:
+		d.step, d.reason = stepReplace, "the slot is gone"
+		return d
+	case !slot.present:
+		d.step = stepCreate
 		return d
 	case !started:
 		d.step = stepAdopt

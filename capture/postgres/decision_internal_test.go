@@ -90,6 +90,9 @@ func TestStartDecision(t *testing.T) {
 		"no publication": {func(_ *serverFacts, _ *slotFacts, p *publicationFacts, _ *store.Source) {
 			p.missing = true
 		}, stepReplace, 0, false, "publication was dropped"},
+		"no publication, the slot dropped for it by a start that was cut short": {func(_ *serverFacts, slot *slotFacts, p *publicationFacts, _ *store.Source) {
+			*slot, p.missing = slotFacts{}, true
+		}, stepReplace, 0, false, "publication was dropped"},
 		"a publication made anew": {func(_ *serverFacts, _ *slotFacts, p *publicationFacts, _ *store.Source) {
 			p.stuck = true
 		}, stepReplace, 0, false, "made anew"},

@@ -240,3 +240,116 @@ func TestAnInvalidatedSlotIsAGap(t *testing.T) {
 		t.Errorf("after the gap comes row %d, want 2", rows[1].N)
 	}
 }
+
+// refuses has the store refuse to insert into a table. It returns how often it
+// has, and what ends it.
+func (w *world) refuses(at, table string) (times func() int64, end func()) {
+	w.t.Helper()
+	db := pool(w.t, at)
+	exec := func(sql string) {
+		w.t.Helper()
+		if _, err := db.Exec(w.t.Context(), sql); err != nil {
+			w.t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	// A sequence is the one thing that a transaction does not take back.
+	exec(`CREATE SEQUENCE refused`)
+	exec(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		RAISE EXCEPTION 'refused for the %th time', nextval('public.refused'); END $$`)
+	exec(`CREATE TRIGGER refuse BEFORE INSERT ON rowcall.` + table + ` FOR EACH ROW EXECUTE FUNCTION refuse()`)
+	times = func() (n int64) {
+		w.t.Helper()
+		if err := db.QueryRow(w.t.Context(), `SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM refused`).Scan(&n); err != nil {
+			w.t.Fatal(err)
+		}
+		return n
+	}
+	return times, func() {
+		w.t.Helper()
+		exec(`DROP TRIGGER refuse ON rowcall.` + table)
+	}
+}
+
+// The publication is mended while the gap is dealt with; the start that does so
+// may be cut short anywhere.
+func TestAGapIsNotForgottenByAStartThatIsCutShort(t *testing.T) {
+	t.Parallel()
+	for _, at := range []string{"gaps", "relations"} { // what it saves before and after the publication is mended
+		for _, killed := range []bool{true, false} {
+			t.Run(fmt.Sprintf("where %s are saved, killed %t", at, killed), func(t *testing.T) {
+				t.Parallel()
+				url := storetest.URL(t)
+				w := newWorldAt(t, storetest.EmptyURL(t), storetest.OpenWith(t, store.Config{URL: url}))
+				w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
+				stop := w.capture()
+				w.exec(`INSERT INTO things VALUES (1)`)
+				w.awaitRows(1)
+				stop()
+				w.exec(`ALTER PUBLICATION `+pgx.Identifier{w.slot()}.Sanitize()+` DROP TABLE things`, `INSERT INTO things VALUES (2)`)
+
+				refused, end := w.refuses(url, at)
+				stop = w.start(w.config())
+				w.eventually(func() string {
+					if refused() == 0 {
+						return "the start did not come so far"
+					}
+					return ""
+				})
+				if killed {
+					stop()
+				}
+				end()
+				if killed {
+					w.start(w.config())
+				}
+				w.awaitGap(`taken out of the publication: "public"."things"`)
+				w.eventually(func() string {
+					w.exec(`DELETE FROM things WHERE n = 3`, `INSERT INTO things VALUES (3)`)
+					if ns := w.numbers(); ns[len(ns)-1] != 3 {
+						return "the table is not captured again"
+					}
+					return ""
+				})
+				w.mayBeAccepted()
+			})
+		}
+	}
+}
+
+// From PostgreSQL 18 on it would leave changes out, and nothing would show it.
+func TestASlotWhosePublicationWasDroppedIsGoneBeforeThatIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	w := newWorldAt(t, storetest.EmptyURL(t), storetest.OpenWith(t, store.Config{URL: url}))
+	w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
+	stop := w.capture()
+	w.exec(`INSERT INTO things VALUES (1)`)
+	w.awaitRows(1)
+	stop()
+	w.exec(`DROP PUBLICATION `+pgx.Identifier{w.slot()}.Sanitize(), `INSERT INTO things VALUES (2)`)
+	refused, end := w.refuses(url, "relations")
+	stop = w.start(w.config())
+	w.eventually(func() string {
+		if refused() == 0 {
+			return "the start did not come so far"
+		}
+		return ""
+	})
+	stop()
+	var slots, publications int
+	err := w.source.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1),
+		(SELECT count(*) FROM pg_publication WHERE pubname = $1)`, w.slot()).Scan(&slots, &publications)
+	if err != nil || slots != 0 || publications != 1 {
+		t.Errorf("%d slots and %d publications, error %v; want the publication alone", slots, publications, err)
+	}
+	end()
+	w.start(w.config())
+	w.awaitGap("slot is gone")
+	w.exec(`INSERT INTO things VALUES (3)`)
+	w.eventually(func() string {
+		if ns := w.numbers(); len(ns) != 2 || ns[1] != 3 {
+			return fmt.Sprintf("the log has %v, want 1 and 3", ns)
+		}
+		return ""
+	})
+}

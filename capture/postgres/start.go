@@ -94,17 +94,6 @@ func (c *Capture) begin(ctx context.Context, cat *ordinary, wal *pgconn.PgConn, 
 	if err := c.free(ctx, cat, slot); err != nil {
 		return nil, err
 	}
-	if d.step == stepSkip || d.step == stepReplace {
-		// Said before it is mended: that may take long.
-		c.show(ctx, store.SourceGap, d.reason, gapHint(c.config.Name))
-		c.log.Error().Str("reason", d.reason).Stringer("from", d.from).Msg("source has a gap")
-	}
-	if err := cat.tend(ctx, name, pub, &chosen); err != nil {
-		return nil, err
-	}
-	if err := c.registry.SetRelations(ctx, c.claim, chosen.relations); err != nil {
-		return nil, &logFailure{fmt.Errorf("save tables: %w", err)}
-	}
 	identity := store.Source{
 		SystemID: server.systemID, Timeline: server.timeline,
 		Generation: saved.Generation, Slot: name, Publication: name,
@@ -112,8 +101,17 @@ func (c *Capture) begin(ctx context.Context, cat *ordinary, wal *pgconn.PgConn, 
 	if d.bump {
 		identity.Generation++
 	}
-	have, err := c.settle(ctx, cat, wal, d, slot, saved, identity)
+	have, err := c.prepare(ctx, cat, d, slot, saved)
 	if err != nil {
+		return nil, err
+	}
+	if err := cat.tend(ctx, name, pub, &chosen); err != nil {
+		return nil, err
+	}
+	if err := c.registry.SetRelations(ctx, c.claim, chosen.relations); err != nil {
+		return nil, &logFailure{fmt.Errorf("save tables: %w", err)}
+	}
+	if have, err = c.settle(ctx, cat, wal, d, have, identity); err != nil {
 		return nil, err
 	}
 	c.damage = publicationFacts{}
@@ -174,27 +172,52 @@ func (c *Capture) free(ctx context.Context, cat *ordinary, slot slotFacts) error
 	return fmt.Errorf("the slot is in use by pid %d (%s), connected since %s", h.pid, h.app, h.since.UTC().Format(time.RFC3339))
 }
 
-// settle carries the decision out and returns the checkpoint to stream from.
+// prepare makes what the decision was made of durable before the publication is
+// mended, which covers it up: a gap is recorded, and a slot that is of no use is
+// dropped. It returns the checkpoint to go on from, without its End where that
+// is the point of a slot to be created.
+func (c *Capture) prepare(ctx context.Context, cat *ordinary, d decision, slot slotFacts, saved store.Source) (store.Checkpoint, error) {
+	next := saved.Checkpoint
+	if d.bump && d.step != stepStream {
+		next = store.Checkpoint{} // LSNs start anew: nothing that comes now is in the log
+	}
+	if d.step == stepSkip || d.step == stepReplace {
+		c.log.Error().Str("reason", d.reason).Stringer("from", d.from).Msg("source has a gap")
+	}
+	switch d.step {
+	case stepSkip:
+		next.End = d.next
+		return next, c.recordGap(ctx, d, next)
+	case stepAdopt:
+		next.End = slot.confirmed
+	case stepReplace:
+		// Said before it is mended: that may take long.
+		c.show(ctx, store.SourceGap, d.reason, gapHint(c.config.Name))
+	}
+	if slot.present && (d.step == stepCreate || d.step == stepReplace) {
+		return next, cat.dropSlot(ctx, slotName(c.config.Name))
+	}
+	return next, nil
+}
+
+// recordGap records the gap of a decision, with the checkpoint behind it.
+func (c *Capture) recordGap(ctx context.Context, d decision, next store.Checkpoint) error {
+	gap := store.Gap{At: time.Now(), Reason: d.reason, From: d.from, To: next.End}
+	if err := c.registry.RecordGap(ctx, c.claim, gap, next); err != nil {
+		return &logFailure{fmt.Errorf("record gap: %w", err)}
+	}
+	c.shown = shownState{}
+	return nil
+}
+
+// settle carries the rest of the decision out and returns the checkpoint to
+// stream from.
 //
 // Each step leaves, where the process dies behind it, a state that decide leads
 // on from without losing anything: an intent before the slot, the checkpoint
 // after it, the identity after the gap.
-func (c *Capture) settle(ctx context.Context, cat *ordinary, wal *pgconn.PgConn, d decision, slot slotFacts, saved, identity store.Source) (store.Checkpoint, error) {
-	next := saved.Checkpoint
-	if d.bump {
-		// LSNs start anew: nothing that comes now is in the log.
-		next = store.Checkpoint{}
-		if d.step == stepStream {
-			next = saved.Checkpoint
-		}
-	}
-	switch d.step {
-	case stepCreate, stepReplace:
-		if slot.present {
-			if err := cat.dropSlot(ctx, identity.Slot); err != nil {
-				return next, err
-			}
-		}
+func (c *Capture) settle(ctx context.Context, cat *ordinary, wal *pgconn.PgConn, d decision, next store.Checkpoint, identity store.Source) (store.Checkpoint, error) {
+	if d.step == stepCreate || d.step == stepReplace {
 		if d.step == stepCreate {
 			identity.Intent = true
 			if err := c.registry.SetSourceIdentity(ctx, c.claim, identity); err != nil {
@@ -214,19 +237,13 @@ func (c *Capture) settle(ctx context.Context, cat *ordinary, wal *pgconn.PgConn,
 		}
 		c.log.Info().Str("slot", identity.Slot).Stringer("lsn", point).Msg("slot created")
 		next.End = point
-	case stepAdopt:
-		next.End = slot.confirmed
-	case stepSkip:
-		next.End = d.next
 	}
 
 	switch d.step {
-	case stepSkip, stepReplace:
-		gap := store.Gap{At: time.Now(), Reason: d.reason, From: d.from, To: next.End}
-		if err := c.registry.RecordGap(ctx, c.claim, gap, next); err != nil {
-			return next, &logFailure{fmt.Errorf("record gap: %w", err)}
+	case stepReplace:
+		if err := c.recordGap(ctx, d, next); err != nil {
+			return next, err
 		}
-		c.shown = shownState{}
 	case stepCreate, stepAdopt:
 		if _, err := c.appender.Append(ctx, c.claim, &store.Batch{Checkpoint: next}); err != nil {
 			return next, &logFailure{fmt.Errorf("save checkpoint: %w", err)}
