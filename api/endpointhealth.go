@@ -28,6 +28,7 @@ type endpointHealth struct {
 	Backlog     int64      `json:"backlog" doc:"Events that it is owed: those in the log that it has not had, and those that are retried or wait behind them. At most: what its filter leaves out is counted."`
 	Oldest      *time.Time `json:"oldest" doc:"Commit time of the oldest of them; null: there is none."`
 	HeldBytes   int64      `json:"held_bytes" doc:"Bytes of data that the log keeps for it, of the backlog."`
+	Balance     balance    `json:"balance" doc:"What became of every event that it wants."`
 }
 
 type (
@@ -63,7 +64,13 @@ func (a *API) getEndpointHealth(ctx context.Context, in *getInput) (*endpointHea
 	if err != nil {
 		return nil, err
 	}
-	return &endpointHealthOutput{Body: showEndpointHealth(&sub, &backlog, time.Now())}, nil
+	accounts, err := a.store.Balance(ctx, sub.ID)
+	if err != nil {
+		return nil, err
+	}
+	out := &endpointHealthOutput{Body: showEndpointHealth(&sub, &backlog, time.Now())}
+	out.Body.Balance = showBalance(accounts)
+	return out, nil
 }
 
 func showEndpointHealth(sub *subscriptions.Subscription, backlog *store.Backlog, now time.Time) endpointHealth {

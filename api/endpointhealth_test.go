@@ -51,9 +51,16 @@ func TestTheHealthOfAnEndpointIsShownAsItsLaneSettledIt(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", what, diff)
 		}
 	}
+	owed := func(events float64) map[string]any {
+		return map[string]any{
+			"matched": events, "waiting": events, "delivered": 0.0, "retrying": 0.0, "blocked": 0.0, "dead": 0.0, "dead_ranges": 0.0,
+			"filtered": 0.0, "discarded": 0.0, "dropped": 0.0, "compacted": 0.0, "expired": 0.0, "unaccounted": 0.0,
+		}
+	}
 	nothing := map[string]any{
 		"health": "healthy", "since": nil, "reason": nil, "next_probe_at": nil, "failure_rate": nil, "last_success_at": nil,
 		"hold": nil, "hold_error": nil, "held_since": nil, "opens_at": nil, "backlog": 0.0, "oldest": nil, "held_bytes": 0.0,
+		"balance": owed(0),
 	}
 	check("of a new subscription", nothing)
 
@@ -73,6 +80,7 @@ func TestTheHealthOfAnEndpointIsShownAsItsLaneSettledIt(t *testing.T) {
 	if diff := cmp.Diff(map[string]any{
 		"health": "parked", "since": stamp(-time.Hour), "reason": "refused", "next_probe_at": stamp(time.Hour), "failure_rate": 0.75,
 		"last_success_at": stamp(-2 * time.Hour), "hold": "parked", "hold_error": nil, "held_since": stamp(-time.Hour), "opens_at": nil, "backlog": 10.0, "held_bytes": 70.0,
+		"balance": owed(10),
 	}, got); diff != "" {
 		t.Errorf("of a parked endpoint (-want +got):\n%s", diff)
 	}

@@ -53,6 +53,7 @@ func (l *lane) judgeBatch(b *batch, reply Reply) {
 		l.raise(reply, 2*len(b.entries) >= int(l.batches.size) || 2*b.size >= l.batches.bytes)
 		for _, e := range b.entries {
 			e.batch = nil
+			l.countDelivered(e)
 			l.finishEntry(e)
 		}
 		l.trim()

@@ -61,6 +61,7 @@ func (l *lane) compact(e *entry, events []*store.Event) bool {
 	l.order.rekey(t)
 	l.window.push(t)
 	l.s.metrics.compacted.Inc()
+	l.counts.Compacted++
 	l.trim()
 	return true
 }

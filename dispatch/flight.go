@@ -177,6 +177,7 @@ func (l *lane) land(e *entry, ev *store.Event, reply Reply, err error) *entry {
 	case errors.Is(err, errNoMemory):
 		l.postpone(e, stallEvery)
 	case errors.Is(err, errUnwanted):
+		l.countUnwanted(e)
 		l.end(e)
 	case isFault(err):
 		l.landFault(e, err)
@@ -272,6 +273,7 @@ func (l *lane) judge(e *entry, ev *store.Event, reply Reply) {
 	case FaultNone:
 		l.successes++
 		l.count(1, 0)
+		l.countDelivered(e)
 		l.raise(reply, true)
 		l.end(e)
 	case FaultLocal:

@@ -96,6 +96,7 @@ func (m *memory) EndHold(_ context.Context, h store.HoldEnd) (store.HoldEnded, e
 		}
 		m.deliveries[at] = d
 	}
+	defer m.balance()
 	if past <= m.cursor {
 		return ended, nil
 	}

@@ -182,18 +182,21 @@ func (l *lane) discard(e *entry) bool {
 			delete(l.dying, e.offset)
 			e.state = ended
 			l.gone = append(l.gone, e.offset)
+			l.counts.Discarded++
 			return true
 		}
 		fallthrough
 	case sleeping, faulty:
 		l.unsleep(e)
 		if e.waits == 0 {
+			l.countDiscarded(e)
 			l.end(e)
 			return true
 		}
 		e.state = waiting
 		fallthrough
 	case waiting, ready, flying:
+		l.countDiscarded(e)
 		e.discarded = true
 		if e.saved {
 			l.gone = append(l.gone, e.offset)

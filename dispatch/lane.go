@@ -116,6 +116,7 @@ type lane struct {
 	inbox    []*candidate // what it was given and nobody has looked at
 	reading  bool         // a reader of its own feeds it
 	pos      store.Offset
+	fed      store.Offset        // while attached: behind the last event that it took
 	room     chan struct{}       // told when there is room again
 	skip     []store.OffsetRange // settled above the cursor, before this life
 
@@ -134,6 +135,8 @@ type lane struct {
 	savedAhead     []store.OffsetRange
 	savedFollowing bool
 	savedHeldMS    int64
+	counts         store.Counts
+	savedCounts    store.Counts
 	inDoubt        bool // what the store has may be something else than saved*
 }
 
@@ -142,7 +145,7 @@ func newLane(s *session, l store.Lane, target *Target, hold Hold) *lane {
 		s: s, id: l.ID, epoch: l.Epoch, sub: l.Subscription, target: target,
 		order: newOrder(), rows: make(map[store.Offset]*entry), overflows: make(map[string]*overflow), dying: make(map[store.Offset]*entry),
 		throttle: newThrottle(l.Subscription.MaxInFlight), pos: l.Cursor, skip: l.Ahead, room: make(chan struct{}, 1),
-		heldMS: l.HeldMS, savedHeldMS: l.HeldMS,
+		heldMS: l.HeldMS, savedHeldMS: l.HeldMS, counts: l.Counts, savedCounts: l.Counts,
 		savedCursor: l.Cursor, savedAhead: l.Ahead, savedFollowing: l.Following,
 		hold: hold, rules: newRules(s.programs, &l.Subscription.Spec), ordering: orderingOf(&l.Subscription.Spec),
 		version: l.Version,
@@ -248,7 +251,7 @@ func (l *lane) stop() {
 	defer l.mu.Unlock()
 	if l.attached {
 		l.attached = false
-		l.pos = max(l.pos, l.s.position())
+		l.pos = max(l.pos, l.fed, l.s.position())
 		if len(l.inbox) > 0 {
 			l.leave(nil)
 		}

@@ -29,6 +29,7 @@ type memory struct {
 	floor      store.Offset
 	health     store.EndpointHealth
 	heldMS     int64
+	counts     store.Counts
 	epoch      int64 // of the lane
 	leaseEpoch int64
 	owner      int64 // lease epoch of the lane's owner
@@ -153,7 +154,7 @@ func (m *memory) Settle(_ context.Context, set store.Settlement) ([]store.LaneID
 			return nil, map[store.LaneID]error{l.Lane: m.refuses}, nil
 		}
 		m.moves++
-		m.cursor, m.ahead, m.following, m.heldMS = l.Cursor, slices.Clone(l.Ahead), l.Following, l.HeldMS
+		m.cursor, m.ahead, m.following, m.heldMS, m.counts = l.Cursor, slices.Clone(l.Ahead), l.Following, l.HeldMS, l.Counts
 		if l.Health != nil {
 			m.health = *l.Health
 		}
@@ -181,6 +182,7 @@ func (m *memory) Settle(_ context.Context, set store.Settlement) ([]store.LaneID
 			return slices.Contains(l.Intents, in.ID) || slices.Contains(l.Moot, in.ID)
 		})
 	}
+	m.balance()
 	return nil, nil, doubt
 }
 
@@ -207,7 +209,7 @@ func (m *memory) ClaimLanes(_ context.Context, have map[store.LaneID]int64) ([]s
 			m.cursor, m.following = max(m.cursor, m.floor), false
 		}
 	}
-	lane := store.Lane{ID: 1, Epoch: m.epoch, Cursor: m.cursor, Ahead: slices.Clone(m.ahead), Health: m.health, HeldMS: m.heldMS, Subscription: m.sub, Version: m.sub.Version}
+	lane := store.Lane{ID: 1, Epoch: m.epoch, Cursor: m.cursor, Ahead: slices.Clone(m.ahead), Health: m.health, HeldMS: m.heldMS, Counts: m.counts, Subscription: m.sub, Version: m.sub.Version}
 	for key, from := range m.overflows {
 		lane.Overflows = append(lane.Overflows, store.Overflow{Key: key, From: from})
 	}

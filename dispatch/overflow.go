@@ -32,9 +32,13 @@ type overflow struct {
 	saved   store.Offset // from, as the store has it; 0: it may have something else
 }
 
-// from is below what is neither ended nor held by a row.
-func (o *overflow) from() store.Offset {
+// owedFrom is below what of o is neither ended nor held by a row.
+func (l *lane) owedFrom(o *overflow) store.Offset {
 	for len(o.pending) > 0 && (o.pending[0].state == ended || o.pending[0].row) {
+		if e := o.pending[0]; e.walked {
+			e.walked = false // of a key change, which two have, it is counted once
+			l.counts.Overflowed--
+		}
 		o.pending = o.pending[1:]
 	}
 	if len(o.pending) == 0 {
@@ -99,6 +103,7 @@ func (l *lane) holdBack(e *entry) bool {
 	if b != nil {
 		b.last = max(b.last, e.offset)
 	}
+	l.counts.Overflowed++
 	return true
 }
 
@@ -146,6 +151,7 @@ func (l *lane) endOverflows() {
 	barred := false
 	for key, o := range l.overflows {
 		if o.walk > o.last && l.order.tails[key] == nil {
+			l.owedFrom(o)
 			delete(l.overflows, key)
 			l.relieved = append(l.relieved, key)
 			continue
@@ -154,6 +160,10 @@ func (l *lane) endOverflows() {
 	}
 	if !barred {
 		l.barred = ""
+	}
+	if len(l.overflows) == 0 { // what is left was wanted no more when its turn came
+		l.counts.Filtered += l.counts.Overflowed
+		l.counts.Overflowed = 0
 	}
 	l.draining = l.draining && len(l.overflows) > 0
 	l.mark()
@@ -311,7 +321,7 @@ func (l *lane) collectOverflows(c *collected) {
 	c.relieved = l.relieved
 	l.relieved = nil
 	for _, o := range l.overflows {
-		if from := o.from(); from != o.saved {
+		if from := l.owedFrom(o); from != o.saved {
 			o.saved = from
 			c.Overflows = append(c.Overflows, store.Overflow{Key: o.key, From: from})
 		}

@@ -99,6 +99,7 @@ func (l *lane) takeAll(events []*store.Event) int {
 	}
 	l.slab = slab{}
 	if taken > 0 {
+		l.fed = max(l.fed, events[taken-1].Offset+1)
 		l.mark()
 		l.pump()
 	}

@@ -234,12 +234,13 @@ func (l *lane) collect(floor store.Offset) *collected {
 	case first != nil:
 		c.Cursor, c.Ahead = first.offset, l.ahead()
 	case len(l.inbox) > 0:
-		c.Cursor, c.Ahead = l.inbox[0].event.Offset, l.skip
+		c.Cursor = l.inbox[0].event.Offset
+		c.Ahead = l.skipFrom(c.Cursor)
 	case l.attached || l.readAll():
-		c.Cursor, c.Following = max(floor, l.pos), true
+		c.Cursor, c.Following = max(floor, l.pos, l.fed), true
 	default:
 		c.Cursor = l.pos
-		c.Ahead = l.skip
+		c.Ahead = l.skipFrom(c.Cursor)
 	}
 	c.HeldMS = l.heldMS
 	if l.healthDirty {
@@ -259,8 +260,9 @@ func (l *lane) collect(floor store.Offset) *collected {
 	if len(l.overflows)+len(l.relieved) > 0 {
 		l.collectOverflows(c)
 	}
+	c.Counts = l.counts
 	c.Progress = l.progress()
-	c.changed = l.inDoubt || c.Progress != nil || len(c.Overflows) > 0 || c.Following != l.savedFollowing || c.Health != nil || c.HeldMS != l.savedHeldMS || len(c.Upsert)+len(c.Delete)+len(c.Intents)+len(c.Moot) > 0 ||
+	c.changed = l.inDoubt || c.Counts != l.savedCounts || c.Progress != nil || len(c.Overflows) > 0 || c.Following != l.savedFollowing || c.Health != nil || c.HeldMS != l.savedHeldMS || len(c.Upsert)+len(c.Delete)+len(c.Intents)+len(c.Moot) > 0 ||
 		!c.Following && (c.Cursor != l.savedCursor || !slices.Equal(c.Ahead, l.savedAhead))
 	return c
 }
@@ -274,6 +276,7 @@ func (l *lane) settled(c *collected) {
 	}
 	if c.changed {
 		l.savedCursor, l.savedAhead, l.savedFollowing, l.savedHeldMS = c.Cursor, c.Ahead, c.Following, c.HeldMS
+		l.savedCounts = c.Counts
 		l.inDoubt = false
 		if c.Progress != nil {
 			l.replay.saved = *c.Progress
@@ -324,9 +327,6 @@ func (l *lane) unsettle(c *collected) {
 // ahead is what has ended above the first entry of the window.
 func (l *lane) ahead() []store.OffsetRange {
 	var ranges []store.OffsetRange
-	for len(l.skip) > 0 && l.skip[0].Past <= l.window.first().offset {
-		l.skip = l.skip[1:]
-	}
 	open := false
 	for i := range l.window.len() {
 		e := l.window.at(i)
@@ -340,7 +340,18 @@ func (l *lane) ahead() []store.OffsetRange {
 			open = true
 		}
 	}
-	return append(ranges, l.skip...)
+	return append(ranges, l.skipFrom(l.window.at(l.window.len()-1).offset+1)...)
+}
+
+// skipFrom is what an earlier life settled from an offset on.
+func (l *lane) skipFrom(at store.Offset) []store.OffsetRange {
+	for len(l.skip) > 0 && l.skip[0].Past <= at {
+		l.skip = l.skip[1:]
+	}
+	if len(l.skip) > 0 && l.skip[0].From < at {
+		return append([]store.OffsetRange{{From: at, Past: l.skip[0].Past}}, l.skip[1:]...)
+	}
+	return l.skip
 }
 
 // spillStragglers has events that have been in flight for long, with ended ones

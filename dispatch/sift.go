@@ -192,6 +192,11 @@ func (l *lane) takeSifted(events []*candidate, verdicts []verdict) int {
 		l.pump()
 	}()
 	n := 0
+	defer func() {
+		if n > 0 {
+			l.fed = max(l.fed, events[n-1].event.Offset+1)
+		}
+	}()
 	for i := range wanted {
 		for ; n < at[i]; n++ {
 			l.filterSample.add(false)

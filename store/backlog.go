@@ -41,6 +41,8 @@ type backlogs struct {
 	tally tally
 	held  map[LaneID]heldRows
 	until time.Time // held is good until then
+
+	balances balances
 }
 
 // heldRows is what a lane's deliveries are.

@@ -20,6 +20,7 @@ type Lane struct {
 	HeldMS       int64
 	Health       EndpointHealth
 	Overflows    []Overflow
+	Counts       Counts
 	Subscription subscriptions.Subscription
 	Version      int64   // grows with every change of the subscription, or of the replay
 	Replay       *Replay // nil: it is the subscription's own lane
@@ -89,17 +90,22 @@ func (s *Store) claimLanes(ctx context.Context, have map[LaneID]int64) ([]Lane, 
 	slices.Sort(claimed)
 	owned := make([]LaneID, len(ids))
 	var news []int32
+	opened := map[LaneID]bool{} // of news: nobody runs them yet
 	for i, id := range ids {
 		owned[i] = LaneID(id)
 		version, there := have[LaneID(id)]
 		if _, fresh := slices.BinarySearch(claimed, id); fresh || !there || version != versions[i] {
 			news = append(news, id)
+			opened[LaneID(id)] = !there
 		}
 	}
 	if len(news) == 0 {
 		return nil, owned, nil
 	}
 	lanes, err := s.readLanes(ctx, lease, news)
+	if err == nil {
+		err = s.openBooks(ctx, lanes, opened)
+	}
 	return lanes, owned, err
 }
 
@@ -180,7 +186,7 @@ func (s *Store) takeLanes(ctx context.Context, lease Lease) (claimed []int32, er
 
 const lanesSQL = `
 SELECT ` + subscriptionColumns + `, c.lane, c.epoch, ` + effectiveCursor + `, c.ahead, c.following, c.held_ms, coalesce(c.health, '{}'),
-  ` + laneOverflows + `,
+  ` + laneOverflows + `, c.delivered, c.filtered, c.discarded, c.compacted, c.overflowed,
   s.version + coalesce(j.version, 0), coalesce(j.id, ''), coalesce(j.state, ''), coalesce(j.spec, '{}'), coalesce(j.done, 0), coalesce(j.failed, 0)
 FROM rowcall.cursors c
 JOIN rowcall.subscriptions s ON s.id = c.subscription
@@ -201,7 +207,7 @@ func (s *Store) readLanes(ctx context.Context, lease Lease, ids []int32) ([]Lane
 		var r Replay
 		var err error
 		l.Subscription, err = s.scanSubscription(row, &l.ID, &l.Epoch, &l.Cursor, &ahead, &l.Following, &l.HeldMS, &l.Health, &keys, &froms,
-			&l.Version, &r.Job, &r.State, &r.ReplaySpec, &r.Delivered, &r.Dead)
+			&l.Counts.Delivered, &l.Counts.Filtered, &l.Counts.Discarded, &l.Counts.Compacted, &l.Counts.Overflowed, &l.Version, &r.Job, &r.State, &r.ReplaySpec, &r.Delivered, &r.Dead)
 		if r.Job != "" {
 			l.Replay = &r
 		}

@@ -40,3 +40,10 @@ func (s *Store) LeavePartition(ctx context.Context, first, past Offset) error {
 
 // DropJobs is dropJobs.
 func (s *Store) DropJobs(ctx context.Context) error { return s.dropJobs(ctx) }
+
+// ForgetBalances has all balances counted anew.
+func (s *Store) ForgetBalances() {
+	s.backlogs.mu.Lock()
+	defer s.backlogs.mu.Unlock()
+	s.backlogs.balances = balances{}
+}

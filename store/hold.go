@@ -273,10 +273,19 @@ func (s *Store) endHold(ctx context.Context, tx pgx.Tx, lease Lease, h HoldEnd) 
 	return ended, err
 }
 
-func countSettled(ctx context.Context, q querier, set *subscriptions.Set, settled []OffsetRange) (LogCount, error) {
-	var sum LogCount
+func countSettled(ctx context.Context, q querier, set *subscriptions.Set, settled []OffsetRange) (sum LogCount, err error) {
+	err = eachSettled(ctx, q, settled, func(name string, c LogCount) {
+		if len(set.Match(name)) > 0 {
+			sum = sum.plus(c)
+		}
+	})
+	return sum, err
+}
+
+// eachSettled counts the events of ranges, by type.
+func eachSettled(ctx context.Context, q querier, settled []OffsetRange, each func(name string, c LogCount)) error {
 	if len(settled) == 0 {
-		return sum, nil
+		return nil
 	}
 	var from, past []int64
 	for _, r := range settled {
@@ -284,17 +293,15 @@ func countSettled(ctx context.Context, q querier, set *subscriptions.Set, settle
 	}
 	rows, err := q.Query(ctx, countSettledSQL, from, past, int16(KindGap))
 	if err != nil {
-		return sum, err
+		return err
 	}
 	var name string
 	var c LogCount
 	_, err = pgx.ForEachRow(rows, []any{&name, &c.Events, &c.Bytes}, func() error {
-		if len(set.Match(name)) > 0 {
-			sum = sum.plus(c)
-		}
+		each(name, c)
 		return nil
 	})
-	return sum, err
+	return err
 }
 
 // pairs are ranges as a row has them: from, past, from, past, …

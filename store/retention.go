@@ -169,8 +169,18 @@ WHERE e."offset" = d."offset" AND d.event IS NULL
 // A lane made at this moment to start below finds the oldest offset moved when
 // it reads, and starts there.
 func (s *Store) leavePartition(ctx context.Context, first, past Offset) error {
+	if err := s.countLog(ctx); err != nil {
+		return err
+	}
 	var oldest Offset
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		var counted Offset
+		if err := tx.QueryRow(ctx, countingSQL).Scan(&counted, &oldest); err != nil {
+			return err
+		}
+		if counted < past {
+			return errors.New("it has not been counted")
+		}
 		var settled bool
 		if err := tx.QueryRow(ctx, settledAllSQL, int64(past)).Scan(&settled); err != nil {
 			return err
@@ -182,6 +192,9 @@ func (s *Store) leavePartition(ctx context.Context, first, past Offset) error {
 			return err
 		}
 		if _, err := tx.Exec(ctx, detachingSQL, int64(first)); err != nil {
+			return err
+		}
+		if err := keepCounts(ctx, tx, int64(past)/blockSize); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, dropBlocksSQL, int64(past)); err != nil {

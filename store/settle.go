@@ -41,6 +41,7 @@ type LaneSettlement struct {
 	Moot      []int64         // intents for which nothing was left to do
 	Overflows []Overflow      // new, moved on, or ended
 	Progress  *Progress       // of a replay, all in all; nil: as it was saved
+	Counts    Counts          // all in all
 }
 
 // Settle records a settlement in one transaction. Lanes whose epoch has moved
@@ -153,9 +154,11 @@ const (
 	moveCursorsSQL = `
 UPDATE rowcall.cursors c
 SET "offset" = u.cursor, ahead = u.ahead::bigint[], following = u.following, held_ms = u.held_ms,
-    health = coalesce(u.health::jsonb, c.health)
-FROM unnest($3::integer[], $4::bigint[], $5::bigint[], $6::text[], $7::boolean[], $8::bigint[], $9::text[])
-  AS u (lane, epoch, cursor, ahead, following, held_ms, health)
+    health = coalesce(u.health::jsonb, c.health),
+    delivered = u.delivered, filtered = u.filtered, discarded = u.discarded, compacted = u.compacted, overflowed = u.overflowed
+FROM unnest($3::integer[], $4::bigint[], $5::bigint[], $6::text[], $7::boolean[], $8::bigint[], $9::text[],
+    $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[])
+  AS u (lane, epoch, cursor, ahead, following, held_ms, health, delivered, filtered, discarded, compacted, overflowed)
 WHERE c.lane = u.lane AND c.epoch = u.epoch AND c.owner = $1 AND ` + ourLease + `
 RETURNING c.lane`
 
@@ -211,7 +214,7 @@ func (s *Store) settle(ctx context.Context, lease Lease, set Settlement) (fenced
 	}
 	if len(set.Lanes) > 0 {
 		batch.Queue(moveCursorsSQL, lease.Instance, lease.Epoch, rows.lanes, rows.epochs, rows.cursors, rows.aheads,
-			rows.followings, rows.helds, rows.healths)
+			rows.followings, rows.helds, rows.healths, rows.delivered, rows.filtered, rows.discarded, rows.compacted, rows.passedOver)
 	}
 	// Deletions before the rest: where both name an offset, it stays.
 	if d := &rows.ended; len(d.lanes) > 0 {
@@ -286,14 +289,15 @@ func readSettled(results pgx.BatchResults, n int) (holds bool, written []int32, 
 
 // settledRows are the lanes of a settlement, turned into columns.
 type settledRows struct {
-	lanes          []int32
-	epochs         []int64
-	cursors        []int64
-	aheads         []string
-	followings     []bool
-	helds          []int64
-	healths        []*string // as JSON; nil: left as it is
-	lowest         int64     // the lowest cursor of a lane that follows; 0: none does
+	lanes      []int32
+	epochs     []int64
+	cursors    []int64
+	aheads     []string
+	followings []bool
+	helds      []int64
+	healths    []*string // as JSON; nil: left as it is
+	lowest     int64     // the lowest cursor of a lane that follows; 0: none does
+	countRows
 	ended, applied pairRows
 	moot           []bool // of applied
 	saved          deliveryRows
@@ -354,6 +358,7 @@ func rowsOf(lanes []LaneSettlement) settledRows {
 	r := settledRows{
 		lanes: make([]int32, n), epochs: make([]int64, n), cursors: make([]int64, n),
 		aheads: make([]string, n), followings: make([]bool, n), helds: make([]int64, n), healths: make([]*string, n),
+		countRows: newCountRows(n),
 	}
 	for i := range lanes {
 		l := &lanes[i]
@@ -362,6 +367,7 @@ func rowsOf(lanes []LaneSettlement) settledRows {
 		if l.Health != nil {
 			r.healths[i] = new(healthText(l.Health))
 		}
+		r.set(i, &l.Counts)
 		if l.Following && (r.lowest == 0 || int64(l.Cursor) < r.lowest) {
 			r.lowest = int64(l.Cursor)
 		}

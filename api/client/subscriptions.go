@@ -193,6 +193,25 @@ type EndpointHealth struct {
 	Backlog       int64      `json:"backlog"`  // events, at most
 	Oldest        *time.Time `json:"oldest"`
 	HeldBytes     int64      `json:"held_bytes"`
+	Balance       Balance    `json:"balance"`
+}
+
+// Balance accounts for every event that a subscription wants: Matched is the sum of
+// the others.
+type Balance struct {
+	Matched     int64 `json:"matched"` // as the log counts them
+	Delivered   int64 `json:"delivered"`
+	Waiting     int64 `json:"waiting"` // in the log
+	Retrying    int64 `json:"retrying"`
+	Blocked     int64 `json:"blocked"`
+	Dead        int64 `json:"dead"`
+	DeadRanges  int64 `json:"dead_ranges"` // events of them
+	Filtered    int64 `json:"filtered"`
+	Discarded   int64 `json:"discarded"`
+	Dropped     int64 `json:"dropped"`
+	Compacted   int64 `json:"compacted"`
+	Expired     int64 `json:"expired"`
+	Unaccounted int64 `json:"unaccounted"` // 0, or rowcall has a fault
 }
 
 // SubscriptionHealth says how a subscription's endpoint does.

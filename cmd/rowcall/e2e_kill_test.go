@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rowcall/rowcall/api/client"
 	"github.com/rowcall/rowcall/dispatch/hooktest"
 	"github.com/rowcall/rowcall/store/pgtemp"
 	"github.com/rowcall/rowcall/store/storetest"
@@ -54,7 +55,7 @@ func surviveKills(t *testing.T, kills int, batch map[string]any) {
 	if batch != nil {
 		spec["batch"] = batch
 	}
-	w.subscribe(t, spec)
+	sub := w.subscribe(t, spec)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var pause sync.RWMutex // held while the source is down
@@ -103,6 +104,7 @@ func surviveKills(t *testing.T, kills int, batch map[string]any) {
 	waitFor(t, 2*time.Minute, "everything has arrived", func() bool { return len(arrived(r)) >= total }, func() string {
 		return fmt.Sprintf("%d of %d", len(arrived(r)), total)
 	})
+	checkBalance(t, w, sub.ID, total)
 	w.stop(t)
 	checkOracle(t, want, r)
 	checkDuplicates(t, r, faults)
@@ -305,6 +307,20 @@ func checkDuplicates(t *testing.T, r *hooktest.Receiver, faults []time.Time) {
 		}
 	}
 	t.Logf("%d duplicates", again)
+}
+
+// checkBalance demands that every event is counted as delivered once, however
+// often it came.
+func checkBalance(t *testing.T, w *world, id string, total int) {
+	t.Helper()
+	var b client.Balance
+	waitFor(t, 30*time.Second, "all is settled", func() bool {
+		b = w.health(t, id).Balance
+		return b.Waiting+b.Retrying+b.Blocked == 0
+	}, func() string { return fmt.Sprintf("%+v", b) })
+	if want := (client.Balance{Matched: int64(total), Delivered: int64(total)}); b != want {
+		t.Errorf("balance %+v, want %+v", b, want)
+	}
 }
 
 // checkLog demands of the log that it holds each event once, without gaps.
