@@ -34,6 +34,7 @@ type Config struct {
 	Version       string                          // stands in the OpenAPI document; default "dev"
 	Test          TestSender                      // sends test events; default: none are sent
 	Draining      <-chan struct{}                 // closed when the service begins to stop: streams end; default never
+	Draft         Drafter                         // makes what GET /v1/deliveries/{id}/request shows; default: an error
 	Ready         func(ctx context.Context) error // a further condition of /readyz, such as not draining; its text is shown
 	HeartbeatAge  time.Duration                   // a source whose heartbeat came back longer ago is not ready; default 45s
 	StartingAge   time.Duration                   // a source may be starting for this long and count as ready; default 60s
@@ -76,6 +77,11 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Version == "" {
 		c.Version = "dev"
+	}
+	if c.Draft == nil {
+		c.Draft = func(*subscriptions.Subscription, *store.Event, store.JobID, time.Time, int) (Draft, error) {
+			return Draft{}, errors.New("this server sends nothing")
+		}
 	}
 	if c.Registry == nil {
 		c.Registry = prometheus.NewRegistry()
@@ -142,6 +148,7 @@ func New(st *store.Store, config Config) (*API, error) {
 	a.registerGroups()
 	a.registerBoard()
 	a.registerTail()
+	a.registerDraft()
 	spec, err := a.finishDocument()
 	if err != nil {
 		return nil, fmt.Errorf("write OpenAPI document: %w", err)

@@ -57,6 +57,7 @@ type (
 		PageInput
 		Subscription string `query:"subscription" doc:"Of this subscription (id)."`
 		Event        string `query:"event" doc:"Of the event with this id."`
+		Delivery     string `query:"delivery" doc:"Of the delivery with this id, also when it has ended."`
 		Outcome      string `query:"outcome" enum:"delivered,failed,blocked,unknown"`
 	}
 	attemptsOutput struct{ Body page[attempt] }
@@ -98,7 +99,7 @@ func (a *API) listAttempts(ctx context.Context, in *attemptsInput) (*attemptsOut
 	if err != nil {
 		return nil, err
 	}
-	filters := joinFilters(in.Subscription, in.Event, in.Outcome)
+	filters := joinFilters(in.Subscription, in.Event, in.Delivery, in.Outcome)
 	position, err := openCursor("attempts", filters, in.Cursor)
 	if err != nil {
 		return nil, err
@@ -114,6 +115,13 @@ func (a *API) listAttempts(ctx context.Context, in *attemptsInput) (*attemptsOut
 	if in.Outcome != "" {
 		filter.Outcome = new(int16(slices.Index(outcomes(), in.Outcome)))
 	}
+	if in.Delivery != "" {
+		id, ok := parseDeliveryID(in.Delivery)
+		if !ok {
+			return nil, invalid("query.delivery", "not a delivery's id")
+		}
+		filter.Lane, filter.Offset = id.lane, id.offset
+	}
 	if in.Event != "" {
 		e, err := a.store.EventByID(ctx, in.Event)
 		if errors.Is(err, store.ErrNotFound) {
@@ -121,6 +129,9 @@ func (a *API) listAttempts(ctx context.Context, in *attemptsInput) (*attemptsOut
 		}
 		if err != nil {
 			return nil, err
+		}
+		if filter.Offset != 0 && filter.Offset != e.Offset {
+			return out, nil
 		}
 		filter.Offset = e.Offset
 	}

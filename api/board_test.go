@@ -144,6 +144,24 @@ func TestDeliveriesAreGroupedByWhatWentWrong(t *testing.T) {
 	if got := get("?state=retrying&reason=timeout"); len(got) != 1 || got[0] != want[3] {
 		t.Errorf("of a state and reason: %+v", got)
 	}
+	if got := get("?reason=rejected&status=400"); len(got) != 1 || got[0] != want[1] {
+		t.Errorf("of a status: %+v", got)
+	}
+	for query, n := range map[string]int{"?reason=rejected&status=400": 1, "?reason=rejected&status=422": 3, "?status=500": 0} {
+		a := w.do(request{method: "GET", path: "/v1/deliveries" + query, scope: api.ScopeRead})
+		var page struct{ Items []struct{ ID string } }
+		if a.into(t, &page); a.status != http.StatusOK || len(page.Items) != n {
+			t.Errorf("%s: %d %s", query, a.status, a.body)
+		}
+	}
+	a := w.do(request{method: "POST", path: "/v1/deliveries/retry", scope: api.ScopeDeliver, body: `{"status":400,"dry_run":true}`})
+	var count struct{ Total int }
+	if a.into(t, &count); count.Total != 1 {
+		t.Errorf("a bulk retry of a status is of %d: %s", count.Total, a.body)
+	}
+	if a := w.do(request{method: "POST", path: "/v1/deliveries/retry", scope: api.ScopeDeliver, body: `{"status":4}`}); a.status != http.StatusUnprocessableEntity {
+		t.Errorf("a bulk retry of no status: %d", a.status)
+	}
 	if got := get("?since=" + url.QueryEscape(time.Now().Add(time.Hour).Format(time.RFC3339))); len(got) != 0 {
 		t.Errorf("of the future: %+v", got)
 	}

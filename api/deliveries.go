@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -82,6 +83,7 @@ type (
 		Subscription string              `query:"subscription" doc:"Of this subscription (id)."`
 		State        store.DeliveryState `query:"state" enum:"retrying,blocked,dead"`
 		Reason       string              `query:"reason"`
+		Status       int                 `query:"status" minimum:"100" maximum:"599" doc:"HTTP status of the last try."`
 		Type         string              `query:"type" doc:"Of events of exactly this type."`
 		Key          string              `query:"key" doc:"Ordered by exactly this key."`
 		Since        time.Time           `query:"since" doc:"Changed at or after this time."`
@@ -128,7 +130,7 @@ func (a *API) listDeliveries(ctx context.Context, in *deliveriesInput) (*deliver
 	if err != nil {
 		return nil, err
 	}
-	filters := joinFilters(in.Subscription, string(in.State), in.Reason, in.Type, in.Key, stamp(in.Since), stamp(in.Until))
+	filters := joinFilters(in.Subscription, string(in.State), in.Reason, strconv.Itoa(in.Status), in.Type, in.Key, stamp(in.Since), stamp(in.Until))
 	position, err := openCursor("deliveries", filters, in.Cursor)
 	if err != nil {
 		return nil, err
@@ -138,7 +140,7 @@ func (a *API) listDeliveries(ctx context.Context, in *deliveriesInput) (*deliver
 		return nil, err
 	}
 	found, err := a.store.Deliveries(ctx, store.DeliveryFilter{
-		Subscription: subscription, State: in.State, Reason: in.Reason, Type: in.Type, Key: in.Key,
+		Subscription: subscription, State: in.State, Reason: in.Reason, Status: in.Status, Type: in.Type, Key: in.Key,
 		Since: in.Since, Until: in.Until, Past: store.Offset(at[0]), PastLane: store.LaneID(at[1]), Labels: restriction(ctx),
 	}, in.Limit+1)
 	if err != nil {

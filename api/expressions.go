@@ -35,7 +35,7 @@ func (a *API) checkExpressions(ctx context.Context, spec *subscriptions.Spec) (w
 		return nil, err
 	}
 	warnings, err = a.programs.Check(spec, tables)
-	return slices.Concat([]string{}, warnings), err
+	return append([]string{}, warnings...), err
 }
 
 // warnings are what is to be said of the expressions of a subscription that is
@@ -55,7 +55,7 @@ func (a *API) warnings(ctx context.Context, known *knownTables, sub *subscriptio
 	if health.HoldError != "" && health.HoldVersion == sub.Version {
 		warnings = append([]string{"events are held until it is edited, for on most of them it fails: " + health.HoldError}, warnings...)
 	}
-	return slices.Concat([]string{}, warnings), nil
+	return append([]string{}, warnings...), nil
 }
 
 // sameExpressions reports whether two specs are judged alike.

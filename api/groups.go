@@ -33,6 +33,7 @@ type (
 		Subscription string              `query:"subscription" doc:"Of this subscription (id)."`
 		State        store.DeliveryState `query:"state" enum:"retrying,blocked,dead"`
 		Reason       string              `query:"reason"`
+		Status       int                 `query:"status" minimum:"100" maximum:"599" doc:"HTTP status of the last try."`
 		Since        time.Time           `query:"since" doc:"Changed at or after this time."`
 	}
 	groupsOutput struct{ Body page[deliveryGroup] }
@@ -52,7 +53,7 @@ func (a *API) groupDeliveries(ctx context.Context, in *groupsInput) (*groupsOutp
 	if err != nil {
 		return nil, err
 	}
-	filter := store.DeliveryFilter{Subscription: subscription, State: in.State, Reason: in.Reason, Since: in.Since}
+	filter := store.DeliveryFilter{Subscription: subscription, State: in.State, Reason: in.Reason, Status: in.Status, Since: in.Since}
 	var among map[subscriptions.ID]bool
 	if len(callersKey(ctx).Labels) > 0 {
 		all, err := a.store.Summaries(ctx)

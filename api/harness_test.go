@@ -19,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/rowcall/rowcall/api"
+	"github.com/rowcall/rowcall/dispatch"
 	"github.com/rowcall/rowcall/store"
 	"github.com/rowcall/rowcall/store/storetest"
 	"github.com/rowcall/rowcall/subscriptions"
@@ -62,6 +63,10 @@ func newWorld(t *testing.T) *world {
 	w.api, err = api.New(w.store, api.Config{
 		URLs: anyURL{}, Registry: prometheus.NewRegistry(), Logger: zerolog.New(w.logs),
 		MetricsAge: time.Nanosecond,
+		Draft: func(sub *subscriptions.Subscription, e *store.Event, replay store.JobID, at time.Time, attempt int) (api.Draft, error) {
+			d, err := dispatch.NewDraft(sub, e, replay, at, attempt, "v0")
+			return api.Draft(d), err
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -40,6 +40,7 @@ type job struct {
 type jobFilter struct {
 	State  store.DeliveryState `json:"state,omitempty" enum:"retrying,blocked,dead"`
 	Reason string              `json:"reason,omitempty"`
+	Status int                 `json:"status,omitempty"`
 	Type   string              `json:"type,omitempty"`
 	Key    string              `json:"key,omitempty"`
 	Since  *time.Time          `json:"since,omitempty"`
@@ -50,7 +51,7 @@ func showJob(j store.Job) job {
 	f := j.Filter
 	return job{
 		ID: string(j.ID), Kind: j.Kind, State: j.State, Reason: j.Reason, Subscription: j.Subscription,
-		Filter: jobFilter{f.State, f.Reason, f.Type, f.Key, optionalTime(f.Since), optionalTime(f.Until)},
+		Filter: jobFilter{f.State, f.Reason, f.Status, f.Type, f.Key, optionalTime(f.Since), optionalTime(f.Until)},
 		Total:  j.Total, AtLeast: j.AtLeast, Done: j.Done, Failed: j.Failed, Skipped: j.Skipped,
 		CreatedBy: j.CreatedBy, CreatedAt: j.CreatedAt, UpdatedAt: j.UpdatedAt, EndedAt: optionalTime(j.EndedAt),
 	}
@@ -61,6 +62,7 @@ type bulkInput struct {
 	Subscription subscriptions.ID    `json:"subscription" doc:"Of this subscription (id)."`
 	State        store.DeliveryState `json:"state" enum:"retrying,blocked,dead"`
 	Reason       string              `json:"reason" doc:"Whose last try failed for exactly this reason."`
+	Status       int                 `json:"status" minimum:"100" maximum:"599" doc:"Whose last try got exactly this HTTP status."`
 	Type         string              `json:"type" doc:"Of events of exactly this type."`
 	Key          string              `json:"key" doc:"Ordered by exactly this key."`
 	Since        time.Time           `json:"since" doc:"Changed at or after this time."`
@@ -183,13 +185,16 @@ func (a *API) bulk(kind store.JobKind) func(context.Context, *rawInput) (*bulkOu
 
 // parseBulk reads the body of a bulk request.
 func parseBulk(raw []byte) (f store.DeliveryFilter, dry bool, err error) {
-	r, err := readBody(raw, "subscription", "state", "reason", "type", "key", "since", "until", "dry_run")
+	r, err := readBody(raw, "subscription", "state", "reason", "status", "type", "key", "since", "until", "dry_run")
 	if err != nil {
 		return f, false, err
 	}
 	f = store.DeliveryFilter{
 		Subscription: r.subscription("subscription"), State: store.DeliveryState(r.enum("state", "retrying", "blocked", "dead")),
 		Reason: r.text("reason"), Type: r.text("type"), Key: r.text("key"), Since: r.time("since"), Until: r.time("until"),
+	}
+	if r.read("status", "a number", &f.Status) && (f.Status < 100 || f.Status > 599) {
+		r.fault("status", "must be an HTTP status, 100 to 599")
 	}
 	dry = r.bool("dry_run")
 	if len(r.faults) == 0 && f == (store.DeliveryFilter{}) {

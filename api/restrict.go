@@ -22,7 +22,7 @@ func obeysLabels(operation string) bool {
 	return slices.Contains([]string{
 		"list-subscriptions", "create-subscription", "get-subscription", "patch-subscription", "delete-subscription",
 		"pause-subscription", "resume-subscription", "rotate-secret", "get-subscription-health", "probe-subscription",
-		"list-deliveries", "get-delivery", "retry-delivery", "discard-delivery", "list-attempts", "get-attempt",
+		"list-deliveries", "get-delivery", "get-delivery-request", "retry-delivery", "discard-delivery", "list-attempts", "get-attempt",
 		"publish-events", "list-endpoints", "group-deliveries", "get-identity", "create-session", "delete-session",
 		"tail", "test-subscription",
 	}, operation)

@@ -17,11 +17,12 @@ const longestSession = 12 * time.Hour
 // Identity is who a request comes from. It is exported because the framework
 // passes over what is not, when embedded.
 type Identity struct {
-	Key       string     `json:"key" doc:"The key's id, as it stands in records."`
-	Name      string     `json:"name" doc:"The key's name."`
-	Scopes    []string   `json:"scopes"`
-	Session   bool       `json:"session" doc:"Whether the request came by a session of the key."`
-	ExpiresAt *time.Time `json:"expires_at" doc:"When the session or key ends at the latest; null: never."`
+	Key       string            `json:"key" doc:"The key's id, as it stands in records."`
+	Name      string            `json:"name" doc:"The key's name."`
+	Scopes    []string          `json:"scopes"`
+	Labels    map[string]string `json:"labels" doc:"It is restricted to subscriptions that have them all; empty: it is not."`
+	Session   bool              `json:"session" doc:"Whether the request came by a session of the key."`
+	ExpiresAt *time.Time        `json:"expires_at" doc:"When the session or key ends at the latest; null: never."`
 }
 
 type session struct {
@@ -59,10 +60,14 @@ func (a *API) registerSessions() {
 }
 
 func showIdentity(key store.APIKey) Identity {
-	return Identity{
-		Key: cmp.Or(key.Parent, key.ID), Name: key.Name, Scopes: key.Scopes, Session: key.Parent != "",
+	shown := Identity{
+		Key: cmp.Or(key.Parent, key.ID), Name: key.Name, Scopes: key.Scopes, Labels: key.Labels, Session: key.Parent != "",
 		ExpiresAt: optionalTime(key.ExpiresAt),
 	}
+	if shown.Labels == nil {
+		shown.Labels = map[string]string{}
+	}
+	return shown
 }
 
 func (a *API) createSession(ctx context.Context, _ *sessionInput) (*sessionOutput, error) {

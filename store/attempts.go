@@ -161,6 +161,7 @@ func (s *Store) addAttemptDay(ctx context.Context, day time.Time) error {
 type AttemptFilter struct {
 	Subscription subscriptions.ID
 	Labels       Labels
+	Lane         LaneID // of one lane; 0: of all
 	Offset       Offset // of one event; 0: of all
 	Outcome      *int16
 	Past         time.Time // keyset: older than it; zero: from the newest
@@ -177,6 +178,7 @@ WHERE a.at >= $1 AND a.at < $2
   AND ($6 = '' OR a.lane IN (SELECT lane FROM rowcall.cursors WHERE subscription = $6
     UNION SELECT lane FROM rowcall.jobs WHERE subscription = $6 AND lane IS NOT NULL))
   AND ($7::bigint = 0 OR a."offset" = $7)
+  AND ($11::integer = 0 OR a.lane = $11)
   AND ($8::smallint IS NULL OR a.outcome = $8)
   AND ($10::jsonb = '{}' OR c.subscription IN (` + labelledSQL + `$10))
 ORDER BY a.at DESC, a.lane DESC, a."offset" DESC LIMIT $9`
@@ -229,7 +231,7 @@ func (s *Store) attempts(ctx context.Context, f AttemptFilter, limit int) ([]Att
 
 func (s *Store) attemptSlice(ctx context.Context, f AttemptFilter, from, until time.Time, limit int) ([]Attempt, error) {
 	rows, err := s.pool.Query(ctx, attemptsSQL, from, until, nullTime(f.Past), int32(f.PastLane), int64(f.PastOffset),
-		f.Subscription, int64(f.Offset), f.Outcome, limit, f.Labels.json())
+		f.Subscription, int64(f.Offset), f.Outcome, limit, f.Labels.json(), int32(f.Lane))
 	if err != nil {
 		return nil, err
 	}

@@ -108,17 +108,18 @@ type DeliveryFilter struct {
 	Subscription subscriptions.ID `json:"-"`
 	State        DeliveryState    `json:"state,omitempty"`
 	Reason       string           `json:"reason,omitempty"`
-	Type         string           `json:"type,omitempty"` // of the event, exact
-	Key          string           `json:"key,omitempty"`  // exact: one it orders; where it orders none, one of the event
-	Since        time.Time        `json:"since,omitzero"` // of UpdatedAt: at or after it
-	Until        time.Time        `json:"until,omitzero"` // before it
-	Past         Offset           `json:"-"`              // keyset, newest offset first: below (Past, PastLane)
+	Status       int              `json:"status,omitempty"` // HTTP status of the last try
+	Type         string           `json:"type,omitempty"`   // of the event, exact
+	Key          string           `json:"key,omitempty"`    // exact: one it orders; where it orders none, one of the event
+	Since        time.Time        `json:"since,omitzero"`   // of UpdatedAt: at or after it
+	Until        time.Time        `json:"until,omitzero"`   // before it
+	Past         Offset           `json:"-"`                // keyset, newest offset first: below (Past, PastLane)
 	PastLane     LaneID           `json:"-"`
 	Labels       Labels           `json:"-"` // for Deliveries alone
 }
 
 // deliveryMatches says whether a delivery d of a lane c is one that a
-// DeliveryFilter selects, whose args are $1 to $7.
+// DeliveryFilter selects, whose args are $1 to $8.
 const deliveryMatches = `($1 = '' OR c.subscription = $1)
   AND ($2 = '' OR d.state = $2)
   AND ($3 = '' OR d.reason = $3)
@@ -129,12 +130,13 @@ const deliveryMatches = `($1 = '' OR c.subscription = $1)
     OR d.event IS NOT NULL AND ($4 = '' OR d.event->>'type' = $4)
       AND ($5 = '' OR cardinality(d.keys) > 0 OR d.event->>'key' = $5 OR d.event->>'old_key' = $5))
   AND ($6::timestamptz IS NULL OR d.updated_at >= $6)
-  AND ($7::timestamptz IS NULL OR d.updated_at < $7)`
+  AND ($7::timestamptz IS NULL OR d.updated_at < $7)
+  AND ($8::integer = 0 OR d.status = $8)`
 
 // args are the parameters of deliveryMatches, and more.
 func (f *DeliveryFilter) args(more ...any) []any {
 	return append([]any{
-		f.Subscription, string(f.State), cleanText(f.Reason), cleanText(f.Type), cleanText(f.Key), nullTime(f.Since), nullTime(f.Until),
+		f.Subscription, string(f.State), cleanText(f.Reason), cleanText(f.Type), cleanText(f.Key), nullTime(f.Since), nullTime(f.Until), f.Status,
 	}, more...)
 }
 
@@ -142,9 +144,9 @@ const deliveriesSQL = `
 SELECT ` + deliveryColumns + `, c.subscription, coalesce(c.replay, ''), d.event
 FROM rowcall.deliveries d JOIN rowcall.cursors c ON c.lane = d.lane
 WHERE ` + deliveryMatches + `
-  AND ($8::bigint = 0 OR (d."offset", d.lane) < ($8, $9::integer))
-  AND ($11::jsonb = '{}' OR c.subscription IN (` + labelledSQL + `$11))
-ORDER BY d."offset" DESC, d.lane DESC LIMIT $10`
+  AND ($9::bigint = 0 OR (d."offset", d.lane) < ($9, $10::integer))
+  AND ($12::jsonb = '{}' OR c.subscription IN (` + labelledSQL + `$12))
+ORDER BY d."offset" DESC, d.lane DESC LIMIT $11`
 
 // Deliveries lists deliveries, newest offset first, with the attributes of
 // their events.

@@ -119,8 +119,8 @@ WHERE id = $1`
 	askSQL = `
 WITH scanned AS (` + scannedSQL + `), asked AS (
   INSERT INTO rowcall.intents (lane, action, "offset", actor, job)
-  SELECT d.lane, $11, d."offset", $12, $13 FROM scanned d JOIN rowcall.cursors c ON c.lane = d.lane
-  WHERE ` + deliveryMatches + ` AND d.updated_at <= $14
+  SELECT d.lane, $12, d."offset", $13, $14 FROM scanned d JOIN rowcall.cursors c ON c.lane = d.lane
+  WHERE ` + deliveryMatches + ` AND d.updated_at <= $15
   ORDER BY d."offset" RETURNING 1
 )
 SELECT (SELECT count(*) FROM asked), count(*), coalesce(max("offset"), 0) FROM scanned`
@@ -131,8 +131,8 @@ SELECT (SELECT count(*) FROM scanned d JOIN rowcall.cursors c ON c.lane = d.lane
   count(*), coalesce(max("offset"), 0) FROM scanned`
 
 	scannedSQL = `
-  SELECT d.lane, d."offset", d.state, d.reason, d.keys, d.event, d.updated_at FROM rowcall.deliveries d
-  WHERE d.lane = $8 AND d."offset" > $9 ORDER BY d."offset" LIMIT $10`
+  SELECT d.lane, d."offset", d.state, d.reason, d.status, d.keys, d.event, d.updated_at FROM rowcall.deliveries d
+  WHERE d.lane = $9 AND d."offset" > $10 ORDER BY d."offset" LIMIT $11`
 
 	nextLaneSQL = `
 SELECT c.lane FROM rowcall.cursors c

@@ -55,7 +55,7 @@ FROM rowcall.deliveries d WHERE ($1::timestamptz IS NULL OR d.updated_at >= $1)
 GROUP BY d.lane, d.state, d.reason, d.status`
 
 // DeliveryGroups groups the deliveries that f selects, the dead first and then
-// by number. Of f, Subscription, State, Reason and Since count; among are the subscriptions
+// by number. Of f, Subscription, State, Reason, Status and Since count; among are the subscriptions
 // to look at, nil: all. Without Since they
 // are counted anew only as often as leaves the database 98 % of its time: beyond
 // 100,000 deliveries their numbers may be seconds old.
@@ -67,7 +67,7 @@ func (s *Store) DeliveryGroups(ctx context.Context, f DeliveryFilter, among map[
 	var found []DeliveryGroup
 	for _, g := range all {
 		if len(found) < limit && (among == nil || among[g.Subscription]) && (f.Subscription == "" || g.Subscription == f.Subscription) && (f.State == "" || g.State == f.State) &&
-			(f.Reason == "" || g.Reason == f.Reason) {
+			(f.Reason == "" || g.Reason == f.Reason) && (f.Status == 0 || g.Status == f.Status) {
 			found = append(found, g)
 		}
 	}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"strconv"
 	"time"
 )
 
@@ -82,12 +83,15 @@ type DeliveryGroup struct {
 }
 
 // DeliveryGroups groups deliveries, the dead first. Of q, Subscription, State,
-// Reason and Since count.
+// Reason, Status and Since count.
 func (c *Client) DeliveryGroups(ctx context.Context, q DeliveryQuery) ([]DeliveryGroup, error) {
 	v := PageQuery{}.values()
 	set(v, "subscription", q.Subscription)
 	set(v, "state", q.State)
 	set(v, "reason", q.Reason)
+	if q.Status != 0 {
+		v.Set("status", strconv.Itoa(q.Status))
+	}
 	setTime(v, "since", q.Since)
 	var page Page[DeliveryGroup]
 	err := c.get(ctx, &page, v, "v1", "deliveries", "groups")

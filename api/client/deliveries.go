@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"time"
 )
 
@@ -28,6 +29,7 @@ type Delivery struct {
 type DeliveryQuery struct {
 	PageQuery
 	Subscription, State, Reason, Type, Key string
+	Status                                 int       // HTTP status of the last try; 0: any
 	Since, Until                           time.Time // of the last change
 }
 
@@ -37,6 +39,9 @@ func (c *Client) Deliveries(ctx context.Context, q DeliveryQuery) (page Page[Del
 	set(v, "subscription", q.Subscription)
 	set(v, "state", q.State)
 	set(v, "reason", q.Reason)
+	if q.Status != 0 {
+		v.Set("status", strconv.Itoa(q.Status))
+	}
 	set(v, "type", q.Type)
 	set(v, "key", q.Key)
 	setTime(v, "since", q.Since)
@@ -47,6 +52,23 @@ func (c *Client) Deliveries(ctx context.Context, q DeliveryQuery) (page Page[Del
 // Delivery returns one with its event.
 func (c *Client) Delivery(ctx context.Context, id string) (d Delivery, err error) {
 	return d, c.get(ctx, &d, nil, "v1", "deliveries", id)
+}
+
+// DeliveryRequest is the request of a delivery, made by the subscription as it is.
+type DeliveryRequest struct {
+	URL     string            `json:"url"`
+	Headers map[string]string `json:"headers"` // without secrets and signatures
+	Body    string            `json:"body"`    // byte for byte
+	Batched bool              `json:"batched"` // an array, in which other events may go along
+	Attempt int               `json:"attempt"`
+	Version int64             `json:"version"` // of the subscription
+	Changed bool              `json:"changed"` // since the last attempt, which may have been another
+	Error   string            `json:"error"`   // why nothing can be sent
+}
+
+// DeliveryRequest shows what an endpoint is sent of a delivery.
+func (c *Client) DeliveryRequest(ctx context.Context, id string) (r DeliveryRequest, err error) {
+	return r, c.get(ctx, &r, nil, "v1", "deliveries", id, "request")
 }
 
 // RetryDelivery asks for a try now, with a new budget. It returns when the wish
@@ -84,7 +106,7 @@ func (c *Client) Attempt(ctx context.Context, id string) (a Attempt, err error) 
 // AttemptQuery selects attempts.
 type AttemptQuery struct {
 	PageQuery
-	Subscription, Event, Outcome string
+	Subscription, Event, Delivery, Outcome string
 }
 
 // Attempts lists HTTP tries, newest first.
@@ -92,6 +114,7 @@ func (c *Client) Attempts(ctx context.Context, q AttemptQuery) (page Page[Attemp
 	v := q.values()
 	set(v, "subscription", q.Subscription)
 	set(v, "event", q.Event)
+	set(v, "delivery", q.Delivery)
 	set(v, "outcome", q.Outcome)
 	return page, c.get(ctx, &page, v, "v1", "attempts")
 }

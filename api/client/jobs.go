@@ -30,6 +30,7 @@ type BulkFilter struct {
 	Subscription string    `json:"subscription,omitempty"`
 	State        string    `json:"state,omitempty"`
 	Reason       string    `json:"reason,omitempty"`
+	Status       int       `json:"status,omitempty"` // HTTP status of the last try
 	Type         string    `json:"type,omitempty"`
 	Key          string    `json:"key,omitempty"`
 	Since        time.Time `json:"since,omitzero"`

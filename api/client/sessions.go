@@ -8,11 +8,12 @@ import (
 
 // Identity is whose key or session a call comes with.
 type Identity struct {
-	Key       string     `json:"key"` // its id
-	Name      string     `json:"name"`
-	Scopes    []string   `json:"scopes"`
-	Session   bool       `json:"session"`
-	ExpiresAt *time.Time `json:"expires_at"`
+	Key       string            `json:"key"` // its id
+	Name      string            `json:"name"`
+	Scopes    []string          `json:"scopes"`
+	Labels    map[string]string `json:"labels"` // it is restricted to subscriptions that have them all; empty: it is not
+	Session   bool              `json:"session"`
+	ExpiresAt *time.Time        `json:"expires_at"`
 }
 
 // Session stands for a key for a while.

@@ -19,6 +19,7 @@ import (
 	"github.com/rowcall/rowcall/capture/postgres"
 	"github.com/rowcall/rowcall/dispatch"
 	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/subscriptions"
 	"github.com/rowcall/rowcall/web"
 )
 
@@ -155,6 +156,7 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 		Version:  buildInfo().Version,
 		Test:     tester(dispatcher),
 		Draining: ctx.Done(),
+		Draft:    draft,
 		Ready:    serving(ctx),
 		Logger:   log.With().Str("component", "api").Logger(),
 	})
@@ -271,4 +273,10 @@ func release(ctx context.Context, s *store.Store, log zerolog.Logger) {
 	if err := s.ReleaseLease(ctx); err != nil {
 		log.Warn().Err(err).Msg("lease not released: it runs out by itself")
 	}
+}
+
+// draft shows the request of an attempt by the code that makes what is sent.
+func draft(sub *subscriptions.Subscription, e *store.Event, replay store.JobID, at time.Time, attempt int) (api.Draft, error) {
+	d, err := dispatch.NewDraft(sub, e, replay, at, attempt, buildInfo().Version)
+	return api.Draft(d), err
 }
