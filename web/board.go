@@ -16,6 +16,7 @@ type boardView struct {
 	Total    int
 	Next     string
 	First    bool
+	Home     string
 	MayWrite bool
 }
 
@@ -32,7 +33,7 @@ func board(v *visit) error {
 	}
 	view := boardView{
 		Rows: found.Items, Query: query, Filtered: query.Condition != "" || query.Label != "" || query.Search != "",
-		First: query.Cursor == "", MayWrite: v.may("write"), Next: nextPage(v.URL, found.NextCursor),
+		First: query.Cursor == "", MayWrite: v.may("write"), Home: firstPage(v.URL), Next: nextPage(v.URL, found.NextCursor),
 	}
 	view.Summary, view.Total = boardSummary(found.Totals)
 	return v.render("board", "subscriptions", "Subscriptions", view)
@@ -64,5 +65,16 @@ func nextPage(u *url.URL, cursor *string) string {
 	q := u.Query()
 	q.Del("done")
 	q.Set("cursor", *cursor)
+	return u.Path + "?" + q.Encode()
+}
+
+// firstPage is the address of the first page of a list, with the same filters.
+func firstPage(u *url.URL) string {
+	q := u.Query()
+	q.Del("done")
+	q.Del("cursor")
+	if len(q) == 0 {
+		return u.Path
+	}
 	return u.Path + "?" + q.Encode()
 }

@@ -95,12 +95,26 @@ func (c *Console) routes() http.Handler {
 	r.Get("/deliveries/{id}/{action}", c.open(confirmDelivery))
 	r.Post("/deliveries/{id}/{action}", c.open(actDelivery))
 
+	r.Get("/replays", c.open(replays))
+	r.Get("/replays/new", c.open(newReplay))
+	r.Post("/replays/new", c.open(createReplay))
+	r.Get("/replays/{id}", c.open(showReplay))
+	r.Get("/replays/{id}/{action}", c.open(confirmReplay))
+	r.Post("/replays/{id}/{action}", c.open(actReplay))
+
 	r.Get("/events", c.open(events))
 	r.Get("/events/{id}", c.open(showEvent))
 	r.Get("/sources", c.open(sources))
 	r.Get("/sources/{name}", c.open(showSource))
 	r.Get("/sources/{name}/accept-gap", c.open(confirmGap))
 	r.Post("/sources/{name}/accept-gap", c.open(acceptGap))
+
+	r.Get("/keys", c.open(keys))
+	r.Get("/keys/new", c.open(newKey))
+	r.Post("/keys/new", c.open(createKey))
+	r.Get("/keys/{id}/revoke", c.open(confirmRevoke))
+	r.Post("/keys/{id}/revoke", c.open(revokeKey))
+	r.Get("/audit", c.open(audit))
 	return r
 }
 

@@ -1,9 +1,7 @@
 package web
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -11,41 +9,6 @@ import (
 
 	"github.com/rowcall/rowcall/api/client"
 )
-
-// attemptRow is a try with what is kept of its answer.
-type attemptRow struct {
-	client.Attempt
-	Waited  time.Duration // since the try before; 0: the first, or not known
-	Same    bool          // the answer of the try before said the same
-	Error   string
-	Headers map[string]string
-	Body    string
-}
-
-// attemptRows reads the details of tries that are listed newest first.
-func attemptRows(of []client.Attempt) []attemptRow {
-	rows := make([]attemptRow, len(of))
-	for i, a := range of {
-		rows[i].Attempt = a
-		var detail struct {
-			Error   string            `json:"error"`
-			Headers map[string]string `json:"headers"`
-			Body    string            `json:"body"`
-		}
-		if len(a.Detail) > 0 && json.Unmarshal(a.Detail, &detail) == nil {
-			rows[i].Error, rows[i].Headers, rows[i].Body = detail.Error, detail.Headers, detail.Body
-		}
-	}
-	for i := range rows {
-		if i+1 == len(rows) || rows[i].Subscription != rows[i+1].Subscription {
-			continue
-		}
-		before := &rows[i+1]
-		rows[i].Waited = rows[i].At.Sub(before.At)
-		rows[i].Same = rows[i].Status == before.Status && rows[i].Reason == before.Reason && rows[i].Body == before.Body && rows[i].Outcome == before.Outcome
-	}
-	return rows
-}
 
 type deliveryView struct {
 	client.Delivery
@@ -55,15 +18,26 @@ type deliveryView struct {
 	Before     []client.Delivery // that it waits behind
 	After      int               // of its key, that wait behind it
 	AfterMore  bool
-	Unknown    bool        // there are too many deliveries to look for those of its key
-	Answer     *attemptRow // the last one with anything to show
+	Unknown    bool              // there are too many deliveries to look for those of its key
+	Elsewhere  []client.Delivery // of its row, to other subscriptions
+	Names      map[string]string // of subscriptions
+	Origin     origin
+	Sent       *sentRequest // nil: not known
+	Others     []attemptRow // the last try of the same event of each other subscription
+	Answer     *attemptRow  // the last one with anything to show
 	Curl       string
 	MayDeliver bool
 }
 
 func showDelivery(v *visit) error {
 	view, err := readDelivery(v)
+	if p, ok := errors.AsType[*client.Problem](err); ok && p.Type == client.NotFound {
+		return endedDelivery(v, err)
+	}
 	if err != nil {
+		return err
+	}
+	if err := readAround(v, &view); err != nil {
 		return err
 	}
 	return v.render("delivery", "failed", deliveryTitle(&view.Delivery), view)
@@ -90,7 +64,7 @@ func readDelivery(v *visit) (deliveryView, error) {
 		return deliveryView{}, err
 	}
 	view := deliveryView{Delivery: d, Name: d.Subscription, MayDeliver: v.may("deliver")}
-	view.Group = "/failed/deliveries" + failedFilter{Subscription: d.Subscription, State: d.State, Reason: d.Reason}.query()
+	view.Group = "/failed/deliveries" + groupFilter(&client.DeliveryGroup{Subscription: d.Subscription, State: d.State, Reason: d.Reason, Status: d.Status}).query()
 	sub, err := v.api.Subscription(ctx, d.Subscription)
 	if err != nil {
 		return deliveryView{}, err
@@ -108,7 +82,6 @@ func readDelivery(v *visit) (deliveryView, error) {
 				break
 			}
 		}
-		view.Curl = curlCommand(sub, d.Event)
 	}
 	quick, cancel := context.WithTimeout(ctx, relatedTime)
 	defer cancel()
@@ -126,7 +99,7 @@ func readDelivery(v *visit) (deliveryView, error) {
 		view.AfterMore = view.AfterMore || related.NextCursor != nil
 		for _, other := range related.Items {
 			switch {
-			case other.Sequence < d.Sequence && other.State != "dead":
+			case other.Sequence < d.Sequence && (other.State != "dead" || sub.OnDead == "block"):
 				view.Before = append(view.Before, other)
 			case other.Sequence > d.Sequence && other.State == "blocked":
 				view.After++
@@ -137,25 +110,101 @@ func readDelivery(v *visit) (deliveryView, error) {
 	return view, nil
 }
 
-// curlCommand sends the event by hand: without rowcall's signature, which only
-// rowcall can make, and without the endpoint's secrets.
-func curlCommand(sub client.Subscription, e *client.Event) string {
-	body, media := []byte(e.Data), "application/json"
-	lines := []string{"curl -i -X POST " + shellQuote(sub.Endpoint.URL)}
-	if sub.Format == "cloudevents" || sub.Format == "" {
-		media = "application/cloudevents+json"
-		var whole bytes.Buffer
-		encoder := json.NewEncoder(&whole)
-		encoder.SetEscapeHTML(false)
-		if encoder.Encode(e) == nil {
-			body = bytes.TrimSpace(whole.Bytes())
+// sentRequest is what an endpoint is sent.
+type sentRequest struct{ client.DeliveryRequest }
+
+// RawBody is the body as a template colours it.
+func (r *sentRequest) RawBody() []byte { return []byte(r.Body) }
+
+// readAround reads what stands around a delivery on its page: what was sent, the
+// same event elsewhere, the row elsewhere.
+func readAround(v *visit, view *deliveryView) error {
+	ctx := v.Context()
+	names, err := v.names()
+	if err != nil {
+		return err
+	}
+	view.Names = names
+	if view.Event == nil {
+		return nil
+	}
+	view.Origin = originOf(view.Event)
+	sent, err := v.api.DeliveryRequest(ctx, view.ID)
+	if p, ok := errors.AsType[*client.Problem](err); err != nil && (!ok || p.Type != client.NotFound) {
+		return err
+	}
+	if err == nil {
+		view.Sent, view.Curl = &sentRequest{sent}, curlCommand(&sent)
+	}
+	tries, err := v.api.Attempts(ctx, client.AttemptQuery{PageQuery: client.PageQuery{Limit: 100}, Event: view.Event.ID})
+	if err != nil {
+		return err
+	}
+	seen := map[string]bool{view.Subscription: true, "": true}
+	for _, a := range tries.Items {
+		if !seen[a.Subscription] {
+			seen[a.Subscription] = true
+			view.Others = append(view.Others, attemptRow{Attempt: a})
 		}
 	}
-	lines = append(lines, "-H "+shellQuote("Content-Type: "+media), "-H "+shellQuote("webhook-id: "+e.ID))
-	for _, name := range sortedKeys(sub.Endpoint.Headers) {
-		lines = append(lines, "-H "+shellQuote(name+": "+sub.Endpoint.Headers[name]))
+	quick, cancel := context.WithTimeout(ctx, relatedTime)
+	defer cancel()
+	for _, key := range view.Keys {
+		found, err := v.api.Deliveries(quick, client.DeliveryQuery{PageQuery: client.PageQuery{Limit: 20}, Key: key})
+		if quick.Err() != nil && ctx.Err() == nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, d := range found.Items {
+			if d.ID != view.ID {
+				view.Elsewhere = append(view.Elsewhere, d)
+			}
+		}
 	}
-	return strings.Join(append(lines, "--data-binary "+shellQuote(string(body))), " \\\n  ")
+	return nil
+}
+
+// endedDelivery answers for one that is not there any more, from its tries.
+func endedDelivery(v *visit, gone error) error {
+	tries, err := v.api.Attempts(v.Context(), client.AttemptQuery{PageQuery: client.PageQuery{Limit: 100}, Delivery: v.param("id")})
+	if err != nil || len(tries.Items) == 0 {
+		return gone
+	}
+	view := endedView{Attempts: attemptRows(tries.Items), ID: v.param("id"), Subscription: tries.Items[0].Subscription, Sequence: tries.Items[0].Sequence}
+	title := "This delivery has ended."
+	if tries.Items[0].Outcome == "delivered" {
+		title = "This was delivered."
+	}
+	sub, err := v.api.Subscription(v.Context(), view.Subscription)
+	if p, ok := errors.AsType[*client.Problem](err); err != nil && (!ok || p.Type != client.NotFound) {
+		return err
+	}
+	view.Name = sub.Name
+	return v.render("ended", "failed", title, view)
+}
+
+// endedView is a delivery that is not there any more.
+type endedView struct {
+	ID, Subscription, Name, Sequence string
+	Attempts                         []attemptRow
+}
+
+// curlCommand sends the request by hand: without rowcall's signature, which only
+// rowcall can make, and without the endpoint's secrets.
+func curlCommand(r *client.DeliveryRequest) string {
+	if r.Error != "" {
+		return ""
+	}
+	lines := []string{"curl -i -X POST " + shellQuote(r.URL)}
+	for _, name := range sortedKeys(r.Headers) {
+		if strings.Contains(r.Headers[name], "[redacted]") || name == "Host" || name == "Content-Length" {
+			continue
+		}
+		lines = append(lines, "-H "+shellQuote(name+": "+r.Headers[name]))
+	}
+	return strings.Join(append(lines, "--data-binary "+shellQuote(r.Body)), " \\\n  ")
 }
 
 // shellQuote makes one word of a text, whatever is in it.

@@ -11,6 +11,7 @@ type eventsView struct {
 	Query    client.EventQuery
 	Filtered bool
 	First    bool
+	Home     string
 	Next     string
 }
 
@@ -25,7 +26,7 @@ func events(v *visit) error {
 	}
 	return v.render("events", "events", "Events", eventsView{
 		Rows: found.Items, Query: query, Filtered: query.Type != "" || query.Key != "",
-		First: query.Cursor == "", Next: nextPage(v.URL, found.NextCursor),
+		First: query.Cursor == "", Home: firstPage(v.URL), Next: nextPage(v.URL, found.NextCursor),
 	})
 }
 

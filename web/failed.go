@@ -15,14 +15,16 @@ const failedLimit = 50
 // failedFilter is what the pages of failures are filtered by; it stands in the
 // address, so that a page can be shared.
 type failedFilter struct {
-	Subscription, State, Reason, Type, Key string
-	Within                                 string // of the last change: 1h, 24h, 168h; empty: any time
+	Subscription, State, Reason, Status, Type, Key string
+
+	Within string // of the last change: 1h, 24h, 168h; empty: any time
+	Since  string // the same as a time, which further pages of a list keep to
 }
 
 func readFilter(q url.Values) failedFilter {
 	return failedFilter{
-		Subscription: q.Get("subscription"), State: q.Get("state"), Reason: q.Get("reason"), Type: q.Get("type"), Key: q.Get("key"),
-		Within: q.Get("within"),
+		Subscription: q.Get("subscription"), State: q.Get("state"), Reason: q.Get("reason"), Status: q.Get("status"), Type: q.Get("type"), Key: q.Get("key"),
+		Within: q.Get("within"), Since: q.Get("since"),
 	}
 }
 
@@ -36,7 +38,8 @@ func (f failedFilter) Address() string { return f.query() }
 func (f failedFilter) query(more ...string) string {
 	q := url.Values{}
 	pairs := append([]string{
-		"subscription", f.Subscription, "state", f.State, "reason", f.Reason, "type", f.Type, "key", f.Key, "within", f.Within,
+		"subscription", f.Subscription, "state", f.State, "reason", f.Reason, "status", f.Status, "type", f.Type, "key", f.Key, "within", f.Within,
+		"since", f.Since,
 	}, more...)
 	for i := 0; i < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
@@ -54,17 +57,39 @@ func (f failedFilter) deliveries(cursor string) client.DeliveryQuery {
 		PageQuery: client.PageQuery{Limit: failedLimit, Cursor: cursor}, Subscription: f.Subscription, State: f.State, Reason: f.Reason,
 		Type: f.Type, Key: f.Key,
 	}
-	if d, err := time.ParseDuration(f.Within); err == nil && d > 0 {
-		// To the minute, so that the pages of a list agree on it.
-		query.Since = time.Now().Add(-d).Truncate(time.Minute)
+	query.Since = since(f.Within, time.Now())
+	if at, err := time.Parse(time.RFC3339, f.Since); err == nil {
+		query.Since = at
+	}
+	// What is no number selects nothing, rather than all.
+	if query.Status, _ = strconv.Atoi(f.Status); query.Status == 0 && f.Status != "" {
+		query.Status = -1
 	}
 	return query
+}
+
+// since is when a time span such as 24h began; zero: there is none. It is to the
+// minute, so that what a page says and does agree on it.
+func since(within string, now time.Time) time.Time {
+	if d, err := time.ParseDuration(within); err == nil && d > 0 {
+		return now.Add(-d).Truncate(time.Minute).UTC()
+	}
+	return time.Time{}
 }
 
 // groupRow is a group of failures with where it leads.
 type groupRow struct {
 	client.DeliveryGroup
 	Name, Link string
+}
+
+// groupFilter selects the deliveries of a group.
+func groupFilter(g *client.DeliveryGroup) failedFilter {
+	f := failedFilter{Subscription: g.Subscription, State: g.State, Reason: g.Reason}
+	if g.Status != 0 {
+		f.Status = strconv.Itoa(g.Status)
+	}
+	return f
 }
 
 type failedView struct {
@@ -97,7 +122,8 @@ func failed(v *visit) error {
 	}
 	var dead, retrying, blocked int64
 	for _, g := range groups {
-		of := failedFilter{Subscription: g.Subscription, State: g.State, Reason: g.Reason, Within: f.Within}
+		of := groupFilter(&g)
+		of.Within = f.Within
 		name := view.Names[g.Subscription]
 		if name == "" {
 			name = g.Subscription
@@ -139,9 +165,11 @@ type deliveriesView struct {
 	Rows       []client.Delivery
 	Names      map[string]string
 	First      bool
+	Home       string
 	Next       string
 	Here       string // this page's query
 	MayDeliver bool
+	MayBulk    bool // what is not a restricted key's
 	Problem    string
 }
 
@@ -157,13 +185,26 @@ func (v *visit) listDeliveries(problem string) error {
 	}
 	view := deliveriesView{
 		Filter: f, Back: "/failed" + failedFilter{Within: f.Within}.query(), Rows: found.Items, First: q.Get("cursor") == "",
-		Next: nextPage(v.URL, found.NextCursor), Here: f.query("cursor", q.Get("cursor")), MayDeliver: v.may("deliver"), Problem: problem,
+		Home: firstPage(v.URL), Next: f.nextPage(found.NextCursor, v.now), Here: f.query("cursor", q.Get("cursor")), MayDeliver: v.may("deliver"),
+		MayBulk: v.may("deliver") && !v.restricted(), Problem: problem,
 	}
 	if view.Names, err = v.names(); err != nil {
 		return err
 	}
 	view.Name = view.Names[f.Subscription]
 	return v.render("deliveries", "failed", deliveriesTitle(f, view.Name), view)
+}
+
+// nextPage is the address of the page after this one. It says since when, not
+// within which time: the pages of a list agree on it.
+func (f failedFilter) nextPage(cursor *string, now time.Time) string {
+	if cursor == nil {
+		return ""
+	}
+	if at := since(f.Within, now); f.Since == "" && !at.IsZero() {
+		f.Since = at.Format(time.RFC3339)
+	}
+	return "/failed/deliveries" + f.query("cursor", *cursor)
 }
 
 func deliveriesTitle(f failedFilter, name string) string {

@@ -15,7 +15,8 @@ type field struct {
 	Name, Label, Help string
 	Kind              string // text, area, lines, pairs, select, flag, secret, number
 	Options           []string
-	Example           string // shown where it is empty: the default, or an example
+	Texts             map[string]string // of options that are not their own name
+	Example           string            // shown where it is empty: the default, or an example
 	Required          bool
 	Rows              int
 	Create            bool // asked for at creation only

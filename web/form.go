@@ -81,11 +81,20 @@ func saveSubscription(v *visit) error {
 
 // again shows the form as it was sent, with what is wrong beside its fields.
 func (v *visit) again(title string, view formView, form url.Values, err error) error {
-	p, ok := errors.AsType[*client.Problem](err)
-	if !ok || p.Type != client.Validation && p.Type != client.Conflict && p.Type != client.Malformed {
+	view.Sections = sections()
+	if !view.refill(form, err) {
 		return err
 	}
-	view.Sections = sections()
+	return v.write(http.StatusUnprocessableEntity, "form", frame{Title: title, Section: "subscriptions", View: view})
+}
+
+// refill puts what was sent back into the form, and what is wrong with it beside
+// its fields. It is false where err is of another kind.
+func (view *formView) refill(form url.Values, err error) bool {
+	p, ok := errors.AsType[*client.Problem](err)
+	if !ok || p.Type != client.Validation && p.Type != client.Conflict && p.Type != client.Malformed {
+		return false
+	}
 	each(view.Sections, func(f *field) {
 		f.Value, f.Chosen = form.Get(f.Name), form[f.Name]
 		if f.Kind == "secret" {
@@ -105,7 +114,15 @@ func (v *visit) again(title string, view formView, form url.Values, err error) e
 		s := &view.Sections[i]
 		s.Open = s.Open || slices.ContainsFunc(s.Fields, func(f field) bool { return f.Problem != "" })
 	}
-	return v.write(http.StatusUnprocessableEntity, "form", frame{Title: title, Section: "subscriptions", View: view})
+	return true
+}
+
+// faulty is a problem of a field that the console finds by itself.
+func faulty(name, message string) error {
+	return &client.Problem{
+		Type: client.Validation, Status: http.StatusUnprocessableEntity, Title: "Validation failed",
+		Errors: []client.FieldError{{Location: "body." + name, Message: message}},
+	}
 }
 
 // place puts a fault beside its field: that of the longest name that its
@@ -226,27 +243,20 @@ func (f *field) read(form url.Values) any {
 		}
 		return true
 	case "lines":
-		var lines []string
-		for line := range strings.Lines(text) {
-			if line = strings.TrimSpace(line); line != "" {
-				lines = append(lines, line)
-			}
+		if list := lines(text); list != nil {
+			return list
 		}
-		if lines == nil {
-			return nil
-		}
-		return lines
+		return nil
 	case "pairs":
-		pairs := map[string]any{}
-		for line := range strings.Lines(text) {
-			if key, value, _ := strings.Cut(line, "="); strings.TrimSpace(line) != "" {
-				pairs[strings.TrimSpace(key)] = strings.TrimSpace(value)
-			}
+		given := map[string]any{}
+		for _, line := range lines(text) {
+			key, value, _ := strings.Cut(line, "=")
+			given[strings.TrimSpace(key)] = strings.TrimSpace(value)
 		}
-		if len(pairs) == 0 {
+		if len(given) == 0 {
 			return nil
 		}
-		return pairs
+		return given
 	}
 	if text == "" {
 		return nil
@@ -257,6 +267,17 @@ func (f *field) read(form url.Values) any {
 		}
 	}
 	return text
+}
+
+// lines are the lines of a text that are not empty; nil: there is none.
+func lines(text string) []string {
+	var list []string
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			list = append(list, line)
+		}
+	}
+	return list
 }
 
 // put sets a member by its path.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rowcall/rowcall/api"
 	"github.com/rowcall/rowcall/api/client"
+	"github.com/rowcall/rowcall/dispatch"
 	"github.com/rowcall/rowcall/store"
 	"github.com/rowcall/rowcall/store/storetest"
 	"github.com/rowcall/rowcall/subscriptions"
@@ -29,6 +30,11 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 type anyURL struct{}
 
 func (anyURL) CheckURL(string) error { return nil }
+
+func draft(sub *subscriptions.Subscription, e *store.Event, replay store.JobID, at time.Time, attempt int) (api.Draft, error) {
+	d, err := dispatch.NewDraft(sub, e, replay, at, attempt, "v0")
+	return api.Draft(d), err
+}
 
 // world is a console over a real API and store, with a key for every scope.
 type world struct {
@@ -63,7 +69,7 @@ func newWorld(t *testing.T, change ...func(*web.Config)) *world {
 		w.exec(`INSERT INTO rowcall.api_keys (id, name, hash, scopes) VALUES ($1, $1, $2, $3)`, "key_"+string(scope), hash, scopes)
 		w.keys[scope] = key
 	}
-	served, err := api.New(w.store, api.Config{URLs: anyURL{}, Logger: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel)})
+	served, err := api.New(w.store, api.Config{URLs: anyURL{}, Draft: draft, Logger: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel)})
 	if err != nil {
 		t.Fatal(err)
 	}

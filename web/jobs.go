@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"net/url"
 	"time"
 
@@ -21,7 +22,7 @@ type bulkView struct {
 // bulk is the filter as the API takes it for many at once.
 func (f failedFilter) bulk() client.BulkFilter {
 	q := f.deliveries("")
-	return client.BulkFilter{Subscription: f.Subscription, State: f.State, Reason: f.Reason, Type: f.Type, Key: f.Key, Since: q.Since}
+	return client.BulkFilter{Subscription: f.Subscription, State: f.State, Reason: f.Reason, Status: q.Status, Type: f.Type, Key: f.Key, Since: q.Since}
 }
 
 func confirmBulk(action string) func(*visit) error {
@@ -41,6 +42,9 @@ func confirmBulk(action string) func(*visit) error {
 
 func readBulk(v *visit, action string) (bulkView, error) {
 	f := readFilter(v.URL.Query())
+	if at := since(f.Within, v.now); f.Since == "" && !at.IsZero() {
+		f.Since = at.Format(time.RFC3339) // what is done is what was counted
+	}
 	view := bulkView{Action: action, Filter: f, Back: "/failed/deliveries" + f.query(), Here: "/failed/" + action + f.query()}
 	var err error
 	if view.Count, err = v.api.CountDeliveries(v.Context(), f.bulk()); err != nil {
@@ -73,30 +77,27 @@ func actBulk(action string) func(*visit) error {
 type jobRow struct {
 	client.Job
 	Name  string // of its subscription
+	Maker string // the key's name, or its id
 	Width float64
 	Left  int64
 	ETA   time.Duration // 0: not known
 	Query string        // its filter, as the list of failures takes it
 }
 
-func jobRows(of []client.Job, names map[string]string, now time.Time) []jobRow {
+func jobRows(of []client.Job, names, makers map[string]string, now time.Time) []jobRow {
 	rows := make([]jobRow, len(of))
 	for i, j := range of {
-		r := jobRow{Job: j, Name: names[j.Subscription], Left: max(0, j.Total-j.Done-j.Skipped-j.Failed)}
+		r := jobRow{Job: j, Name: names[j.Subscription], Maker: cmp.Or(makers[j.CreatedBy], j.CreatedBy), Left: max(0, j.Total-j.Done-j.Skipped-j.Failed)}
 		if r.Name == "" {
 			r.Name = j.Subscription
 		}
-		if j.Total > 0 {
-			r.Width = min(1000, 1000*float64(j.Done+j.Skipped+j.Failed)/float64(j.Total))
-		} else if j.EndedAt != nil {
-			r.Width = 1000
-		}
+		r.Width = width(j.Done+j.Skipped+j.Failed, j.Total, j.EndedAt != nil)
 		if took := now.Sub(j.CreatedAt); j.State == "running" && j.Done > 0 && took > 0 {
 			r.ETA = time.Duration(float64(took) * float64(r.Left) / float64(j.Done)).Round(time.Second)
 		}
-		r.Query = failedFilter{
-			Subscription: j.Subscription, State: j.Filter.State, Reason: j.Filter.Reason, Type: j.Filter.Type, Key: j.Filter.Key,
-		}.query()
+		of := groupFilter(&client.DeliveryGroup{Subscription: j.Subscription, State: j.Filter.State, Reason: j.Filter.Reason, Status: j.Filter.Status})
+		of.Type, of.Key = j.Filter.Type, j.Filter.Key
+		r.Query = of.query()
 		rows[i] = r
 	}
 	return rows
@@ -105,6 +106,7 @@ func jobRows(of []client.Job, names map[string]string, now time.Time) []jobRow {
 type jobsView struct {
 	Rows  []jobRow
 	First bool
+	Home  string
 	Next  string
 }
 
@@ -118,8 +120,12 @@ func jobs(v *visit) error {
 	if err != nil {
 		return err
 	}
+	makers, err := v.keyNames()
+	if err != nil {
+		return err
+	}
 	return v.render("jobs", "jobs", "Jobs", jobsView{
-		Rows: jobRows(found.Items, names, v.now), First: q.Get("cursor") == "", Next: nextPage(v.URL, found.NextCursor),
+		Rows: jobRows(found.Items, names, makers, v.now), First: q.Get("cursor") == "", Home: firstPage(v.URL), Next: nextPage(v.URL, found.NextCursor),
 	})
 }
 
@@ -145,7 +151,11 @@ func readJob(v *visit) (jobView, error) {
 	if err != nil {
 		return jobView{}, err
 	}
-	return jobView{jobRows([]client.Job{j}, names, v.now)[0], v.may("deliver")}, nil
+	makers, err := v.keyNames()
+	if err != nil {
+		return jobView{}, err
+	}
+	return jobView{jobRows([]client.Job{j}, names, makers, v.now)[0], v.may("deliver")}, nil
 }
 
 // jobTitle says how far it is.

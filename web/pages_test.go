@@ -48,6 +48,7 @@ func TestWhatIsStoredIsShownAsText(t *testing.T) {
 		"/", "/subscriptions", "/subscriptions?q=" + url.QueryEscape(hostile), "/subscriptions/" + sub.ID, "/subscriptions/" + sub.ID + "/edit",
 		"/subscriptions/" + sub.ID + "/delete", "/failed", "/failed/deliveries", "/deliveries/" + dead.Items[0].ID,
 		"/deliveries/" + dead.Items[0].ID + "/retry", "/events", "/events?key=" + url.QueryEscape(hostile), "/events/" + event, "/sources", "/sources/shop",
+		"/keys", "/audit", "/audit?object=" + url.QueryEscape(hostile), "/replays/new?filter=" + url.QueryEscape(hostile),
 	} {
 		page := w.page(path)
 		if at := harmful.FindStringIndex(page); at != nil {
@@ -64,7 +65,7 @@ func TestPagesHoldNoInlineStyleOrScript(t *testing.T) {
 	w := newWorld(t)
 	w.subscribe(nil)
 	inline := regexp.MustCompile(`(?i)<style|<script[^>]*>[^<]|\sstyle=|\son[a-z]+=|javascript:`)
-	for _, path := range []string{"/", "/subscriptions", "/subscriptions/new", "/failed", "/failed/deliveries", "/jobs", "/events", "/sources"} {
+	for _, path := range []string{"/", "/subscriptions", "/subscriptions/new", "/failed", "/failed/deliveries", "/jobs", "/events", "/sources", "/replays", "/replays/new", "/keys", "/keys/new", "/audit"} {
 		if at := inline.FindString(w.page(path)); at != "" {
 			t.Errorf("%s holds %q", path, at)
 		}
@@ -125,6 +126,15 @@ func TestFailuresAreGroupedAndLeadToSingleDeliveries(t *testing.T) {
 	ids := regexp.MustCompile(`name="id" value="(dlv_[^"]+)"`).FindAllStringSubmatch(list, -1)
 	if len(ids) != 2 {
 		t.Fatalf("%s lists %v", link, ids)
+	}
+	if !strings.Contains(link, "status=422") {
+		t.Errorf("the group's link %s leaves its status out", link)
+	}
+	dead := w.page("/deliveries/" + ids[0][1])
+	for _, want := range []string{"&#34;partitionkey&#34;", "Webhook-Id", "v1,[redacted]", "curl -i -X POST &#39;https://receiver.test/hooks&#39;"} {
+		if !strings.Contains(dead, want) {
+			t.Errorf("the delivery's page lacks %q", want)
+		}
 	}
 	blocked, err := w.api.Deliveries(t.Context(), deliveryQuery("blocked"))
 	if err != nil {
@@ -213,6 +223,59 @@ func TestAnAddressThatMakesNoSenseIsAPageThatSaysSo(t *testing.T) {
 		a := w.do(request{path: path, scope: api.ScopeAdmin})
 		if a.status != status || a.header.Get("Content-Security-Policy") != policy {
 			t.Errorf("%s: %d, want %d", path, a.status, status)
+		}
+	}
+}
+
+func TestFurtherPagesOfAListKeepItsFilters(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	claim := w.source("shop")
+	sub := w.subscribe(nil)
+	first := w.write(claim, 120, "{}")
+	var dead []store.Delivery
+	for i := range 120 {
+		dead = append(dead, store.Delivery{Offset: first + store.Offset(i), State: store.Dead, Keys: []string{"k"}, Reason: "rejected", Status: 422})
+	}
+	w.settle(sub.ID, dead, nil)
+	at := "/failed/deliveries?state=dead&status=422&within=24h"
+	next := regexp.MustCompile(`rel="next" href="([^"]+)"`)
+	for n, want := range []int{50, 50, 20} {
+		page := w.page(at)
+		if got := strings.Count(page, `name="id" value=`); got != want {
+			t.Errorf("page %d has %d rows, want %d", n+1, got, want)
+		}
+		if n > 0 && !strings.Contains(page, `href="/failed/deliveries?since=`) {
+			t.Errorf("page %d does not lead to the first with its filters", n+1)
+		}
+		if m := next.FindStringSubmatch(page); m != nil {
+			at = strings.ReplaceAll(m[1], "&amp;", "&")
+			if !strings.Contains(at, "since=") || !strings.Contains(at, "status=422") {
+				t.Errorf("page %d is at %s", n+2, at)
+			}
+		}
+	}
+	if w.do(request{path: "/deliveries/dlv_1_1000", scope: api.ScopeRead}).status != http.StatusNotFound {
+		t.Error("there is a delivery that never was")
+	}
+}
+
+func TestADeliveryThatHasEndedIsShownByItsTries(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	claim := w.source("shop")
+	sub := w.subscribe(nil)
+	first := w.write(claim, 1, "{}")
+	now := time.Now()
+	w.settle(sub.ID, nil, []store.Attempt{
+		{At: now.Add(-time.Minute), Offset: first, Attempt: 1, Status: 503, Outcome: 1, Reason: "unavailable", Detail: json.RawMessage(`{"body":"{\"busy\":true,\"queue\":7}"}`)},
+		{At: now.Add(-time.Second), Offset: first, Attempt: 2, Status: 503, Outcome: 1, Reason: "unavailable", Detail: json.RawMessage(`{"body":"{\"busy\":true,\"queue\":9}"}`)},
+		{At: now, Offset: first, Attempt: 3, Status: 200},
+	})
+	page := w.page("/deliveries/dlv_1_1")
+	for _, want := range []string{"This was delivered.", "503 Service Unavailable", "How the answer changed", "<del>  &#34;queue&#34;: 7", "<ins>  &#34;queue&#34;: 9"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
 		}
 	}
 }

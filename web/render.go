@@ -30,8 +30,9 @@ func newPages(a *assets) (*pages, error) {
 		"reason": reasonText, "status": statusText,
 		"host": hostOf, "join": strings.Join, "short": short, "tokens": jsonTokens,
 		"conditions": conditions, "states": func() []string { return []string{"dead", "retrying", "blocked"} },
-		"length": func(b json.RawMessage) int64 { return int64(len(b)) },
-		"offset": func(sequence string) string { return strings.TrimLeft(sequence, "0") },
+		"length":     func(b json.RawMessage) int64 { return int64(len(b)) },
+		"textlength": func(text string) int64 { return int64(len(text)) },
+		"offset":     func(sequence string) string { return strings.TrimLeft(sequence, "0") },
 	}).ParseFS(templateFiles, "templates/_*.html")
 	if err != nil {
 		return nil, fmt.Errorf("parse templates: %w", err)

@@ -13,6 +13,7 @@ type subscriptionView struct {
 	Groups   []groupRow
 	Attempts []attemptRow
 	Settings []settingGroup
+	Changes  []changeRow // newest first; of an admin alone
 	Held     bool
 	May      map[string]bool
 }
@@ -23,7 +24,7 @@ func readSubscription(v *visit) (subscriptionView, error) {
 	if err != nil {
 		return subscriptionView{}, err
 	}
-	view := subscriptionView{Subscription: sub, May: map[string]bool{"deliver": v.may("deliver"), "write": v.may("write")}}
+	view := subscriptionView{Subscription: sub, May: map[string]bool{"deliver": v.may("deliver"), "write": v.may("write"), "replay": v.may("deliver") && !v.restricted()}}
 	found, err := v.api.Endpoints(v.Context(), client.BoardQuery{Subscription: sub.ID})
 	if err != nil {
 		return subscriptionView{}, err
@@ -45,17 +46,26 @@ func showSubscription(v *visit) error {
 		return err
 	}
 	for _, g := range groups {
-		f := failedFilter{Subscription: g.Subscription, State: g.State, Reason: g.Reason}
-		view.Groups = append(view.Groups, groupRow{g, view.Name, "/failed/deliveries" + f.query()})
+		view.Groups = append(view.Groups, groupRow{g, view.Name, "/failed/deliveries" + groupFilter(&g).query()})
 	}
 	tries, err := v.api.Attempts(v.Context(), client.AttemptQuery{PageQuery: client.PageQuery{Limit: 20}, Subscription: view.ID})
 	if err != nil {
 		return err
 	}
 	view.Attempts = attemptRows(tries.Items)
-	view.Settings, err = settingsOf(view.Subscription)
-	if err != nil {
+	if view.Settings, err = settingsOf(view.Subscription); err != nil {
 		return err
+	}
+	if v.may("admin") {
+		made, err := v.api.Audit(v.Context(), client.ChangeQuery{PageQuery: client.PageQuery{Limit: 5}, Object: "subscription/" + view.ID})
+		if err != nil {
+			return err
+		}
+		names, err := v.keyNames()
+		if err != nil {
+			return err
+		}
+		view.Changes = changeRows(made.Items, names, map[string]string{view.ID: view.Name})
 	}
 	return v.render("subscription", "subscriptions", subscriptionTitle(&view), view)
 }

@@ -29,6 +29,7 @@ type visit struct {
 type frame struct {
 	Title   string
 	Section string // of the navigation
+	Nav     []navItem
 	User    client.Identity
 	Ends    time.Time
 	Dead    int64
@@ -118,6 +119,7 @@ func (v *visit) render(name, section, title string, view any) error {
 
 func (v *visit) write(status int, name string, f frame) error {
 	f.User, f.Ends, f.Version, f.Now = v.user, expiry(v.user), v.console.config.Version, v.now
+	f.Nav = v.nav()
 	f.Notice = notices()[v.URL.Query().Get("done")]
 	if f.Section != "" { // what failed must not fail twice
 		f.Dead, f.Held = v.console.counts.of(v)

@@ -68,19 +68,19 @@ function select(n) {
   if (link) link.focus({ preventScroll: true });
   all[row].scrollIntoView({ block: "nearest" });
 }
-const places = { o: "/", s: "/subscriptions", f: "/failed", e: "/events" };
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, dialog[open]")) return;
   const key = event.key;
   const after = leader;
   leader = "";
-  if (after === "g" && places[key]) location.href = places[key];
+  const place = after === "g" && /^[a-z]$/.test(key) && document.querySelector(`.nav a[data-key="${key}"]`);
+  if (place) location.href = place.href;
   else if (key === "g") leader = "g";
   else if (key === "/") document.querySelector("input[type=search]")?.focus();
   else if (key === "j") select(row + 1);
   else if (key === "k") select(row - 1);
   else if (key === "x") rows()[row]?.querySelector("input[type=checkbox]")?.click();
-  else if (key === "?") document.getElementById("keys")?.showModal();
+  else if (key === "?") document.getElementById("help")?.showModal();
   else return;
   event.preventDefault();
 });
