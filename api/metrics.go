@@ -38,8 +38,10 @@ type collector struct {
 	oldest     *prometheus.Desc
 	deliveries *prometheus.Desc
 	logBytes   *prometheus.Desc
+	logMax     *prometheus.Desc
 	storeUp    *prometheus.Desc
 	health     *prometheus.Desc
+	hold       *prometheus.Desc
 
 	mu   sync.Mutex
 	at   time.Time
@@ -62,14 +64,16 @@ func newCollector(st backlogStore, config Config) *collector {
 		oldest:     prometheus.NewDesc("rowcall_oldest_undelivered_seconds", "Age of the oldest event that waits, is retried or blocked; 0 when there is none.", labels, nil),
 		deliveries: prometheus.NewDesc("rowcall_deliveries", "Deliveries that did not go at first pass, by state.", []string{"state"}, nil),
 		logBytes:   prometheus.NewDesc("rowcall_log_bytes", "The log on disk, indexes included.", nil, nil),
+		logMax:     prometheus.NewDesc("rowcall_log_max_bytes", "What the log may weigh on disk; at it the oldest goes.", nil, nil),
 		storeUp:    prometheus.NewDesc("rowcall_store_up", "1 when the store could be read for these metrics.", nil, nil),
 		health:     prometheus.NewDesc("rowcall_endpoint_health", "1 for the state of a subscription's endpoint: healthy, parked or recovering.", []string{"subscription", "state"}, nil),
+		hold:       prometheus.NewDesc("rowcall_subscription_hold", "1 for why a subscription sends nothing, beside its endpoint's health; absent where nothing holds it.", []string{"subscription", "hold"}, nil),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.backlog, c.oldest, c.deliveries, c.logBytes, c.storeUp, c.health} {
+	for _, d := range []*prometheus.Desc{c.backlog, c.oldest, c.deliveries, c.logBytes, c.logMax, c.storeUp, c.health, c.hold} {
 		out <- d
 	}
 }
@@ -86,6 +90,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(c.storeUp, 1)
 	gauge(c.logBytes, float64(s.stats.Bytes))
+	gauge(c.logMax, float64(s.stats.MaxBytes))
 	states := map[store.DeliveryState]int64{}
 	for _, b := range s.backlogs {
 		states[store.Retrying] += b.Retrying
@@ -101,6 +106,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		for state, n := range b.health {
 			gauge(c.health, float64(n), string(b.subscription), state)
 		}
+		for hold, n := range b.holds {
+			gauge(c.hold, float64(n), string(b.subscription), hold)
+		}
 	}
 }
 
@@ -109,6 +117,7 @@ type subscriptionBacklog struct {
 	events       int64
 	age          time.Duration
 	health       map[string]int // lanes by the state of their endpoint: one, but for what is counted together
+	holds        map[string]int // likewise by what holds them
 }
 
 // bySubscription is the backlog per subscription: the first limit of them, by
@@ -128,9 +137,12 @@ func bySubscription(s snapshot, limit int) []subscriptionBacklog {
 		if !known {
 			i = len(out)
 			place[name] = i
-			out = append(out, subscriptionBacklog{subscription: name, health: map[string]int{}})
+			out = append(out, subscriptionBacklog{subscription: name, health: map[string]int{}, holds: map[string]int{}})
 		}
 		out[i].health[cmp.Or(b.Health.State, "healthy")]++
+		if b.Health.Hold != "" {
+			out[i].holds[b.Health.Hold]++
+		}
 		out[i].events += b.Waiting.Events
 		if b.OldestAt != 0 {
 			out[i].age = max(out[i].age, s.at.Sub(time.UnixMicro(b.OldestAt)))

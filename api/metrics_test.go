@@ -56,10 +56,28 @@ func TestMetricsSayHowFarEverySubscriptionIs(t *testing.T) {
 	if got := value(t, a.body, "rowcall_log_bytes"); got < 8192 {
 		t.Errorf("log of %v bytes", got)
 	}
+	if got := value(t, a.body, "rowcall_log_max_bytes"); got != 32<<30 {
+		t.Errorf("the log may have %v bytes", got)
+	}
 	for _, id := range []string{waiting, failingID} { // what is retried is not delivered either
 		if got := value(t, a.body, `rowcall_oldest_undelivered_seconds{subscription="`+id+`"}`); got <= 0 || got > 120 {
 			t.Errorf("oldest undelivered of %s %v s", id, got)
 		}
+	}
+}
+
+func TestMetricsSayWhatHoldsASubscription(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id, _ := w.subscribe("held")["id"].(string)
+	free, _ := w.subscribe("free")["id"].(string)
+	w.knows(id, store.EndpointHealth{State: "healthy", Hold: "filter_error", HeldSince: time.Now()})
+	scrape := w.do(request{method: "GET", path: "/metrics"}).body
+	if got := value(t, scrape, `rowcall_subscription_hold{hold="filter_error",subscription="`+id+`"}`); got != 1 {
+		t.Errorf("held: %v", got)
+	}
+	if regexp.MustCompile(`rowcall_subscription_hold\{[^}]*` + free).MatchString(scrape) {
+		t.Errorf("one that nothing holds is said to be held:\n%s", scrape)
 	}
 }
 

@@ -280,6 +280,7 @@ func (s *Store) Events(ctx context.Context, f EventFilter, limit int) ([]Event, 
 type LogStats struct {
 	Oldest, Head Offset
 	Bytes        int64 // on disk, indexes and what is kept of dead ranges included
+	MaxBytes     int64 // what it may weigh
 }
 
 const logBytesSQL = `SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint
@@ -287,7 +288,7 @@ FROM pg_inherits WHERE inhparent IN ('rowcall.events'::regclass, 'rowcall.kept_e
 
 // LogStats measures the log.
 func (s *Store) LogStats(ctx context.Context) (LogStats, error) {
-	var stats LogStats
+	stats := LogStats{MaxBytes: s.config.LogMaxBytes}
 	if err := s.readHead(ctx, s.pool); err != nil {
 		return stats, err
 	}

@@ -7,11 +7,9 @@ import (
 	"time"
 )
 
-// LogUsage is what the log weighs, what it may weigh, and who keeps it from
-// getting lighter.
+// LogUsage is what the log weighs, and who keeps it from getting lighter.
 type LogUsage struct {
 	LogStats
-	MaxBytes  int64
 	Retention time.Duration
 	OldestAt  time.Time // commit time of the oldest event; zero: there is none
 	Pins      []LogPin  // the worst first
@@ -26,7 +24,7 @@ type LogPin struct {
 
 // LogUsage measures the log and names at most limit lanes that pin it.
 func (s *Store) LogUsage(ctx context.Context, limit int) (LogUsage, error) {
-	u := LogUsage{MaxBytes: s.config.LogMaxBytes, Retention: s.config.Retention}
+	u := LogUsage{Retention: s.config.Retention}
 	var err error
 	if u.LogStats, err = s.LogStats(ctx); err != nil {
 		return u, err

@@ -67,9 +67,13 @@ var shared struct {
 }
 
 // Main runs a package's tests, stops the cluster, and fails the run when a
-// goroutine was left behind. It does not return.
-func Main(m *testing.M) {
+// goroutine was left behind. What is to be cleaned up after all tests is given
+// as after. It does not return.
+func Main(m *testing.M, after ...func()) {
 	code := m.Run()
+	for _, clean := range after {
+		clean()
+	}
 	if shared.server != nil {
 		if err := shared.server.close(); err != nil {
 			fmt.Fprintln(os.Stderr, "storetest: stop:", err)

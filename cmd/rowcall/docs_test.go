@@ -1,0 +1,59 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+)
+
+// shownSetting is a row of a table of settings: names, meaning, default.
+var shownSetting = regexp.MustCompile("(?m)^\\| (`ROWCALL_[^|]+) \\|[^|]*\\| ([^|]+) \\|$")
+
+// The tables of settings name every setting of serve with its default, and no other.
+func TestTheTablesOfSettingsAreThoseOfServe(t *testing.T) {
+	t.Parallel()
+	parser, err := kong.New(new(struct{ serveFlags }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	standard := map[string]string{"ROWCALL_CONFIG": ""}
+	for _, flag := range parser.Model.Flags {
+		if flag.Name != "help" {
+			standard[envName(flag.Name)] = flag.Default
+		}
+	}
+	if len(standard) < 20 {
+		t.Fatalf("only %d settings", len(standard))
+	}
+	for _, page := range []string{"../../docs/operations.md", "../../README.md"} {
+		content, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown := map[string]bool{}
+		for _, row := range shownSetting.FindAllStringSubmatch(string(content), -1) {
+			names, defaults := regexp.MustCompile("`(ROWCALL_[A-Z_]+)`").FindAllStringSubmatch(row[1], -1), strings.Split(row[2], ", ")
+			for i, name := range names {
+				shown[name[1]] = true
+				want, known := standard[name[1]]
+				if !known {
+					t.Errorf("%s names %s, which is no setting", page, name[1])
+				}
+				if want == "" {
+					continue
+				}
+				if got := strings.Fields(defaults[min(i, len(defaults)-1)])[0]; got != "`"+want+"`" {
+					t.Errorf("%s: the default of %s is %s, shown as %s", page, name[1], want, got)
+				}
+			}
+		}
+		for name := range standard {
+			if !shown[name] {
+				t.Errorf("%s lacks %s", page, name)
+			}
+		}
+	}
+}
