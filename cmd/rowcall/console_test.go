@@ -32,7 +32,7 @@ type browser struct {
 func newBrowser(t *testing.T, base string) *browser {
 	t.Helper()
 	path := os.Getenv("ROWCALL_TEST_CHROMIUM")
-	for _, name := range []string{"chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"} {
+	for _, name := range []string{"chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", "../../.tools/browser/chromium/run"} {
 		if path == "" {
 			path, _ = exec.LookPath(name)
 		}
