@@ -53,6 +53,7 @@ func (a *API) registerEndpointHealth(tags []string, one string) {
 		DefaultStatus: http.StatusAccepted, Errors: []int{http.StatusConflict},
 	}, ScopeDeliver, a.probeEndpoint)
 	a.registerTest(tags, one)
+	a.registerStats(tags, one)
 }
 
 func (a *API) getEndpointHealth(ctx context.Context, in *getInput) (*endpointHealthOutput, error) {

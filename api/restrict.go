@@ -24,7 +24,7 @@ func obeysLabels(operation string) bool {
 		"pause-subscription", "resume-subscription", "rotate-secret", "get-subscription-health", "probe-subscription",
 		"list-deliveries", "get-delivery", "get-delivery-request", "retry-delivery", "discard-delivery", "list-attempts", "get-attempt",
 		"publish-events", "list-endpoints", "group-deliveries", "get-identity", "create-session", "delete-session",
-		"tail", "test-subscription",
+		"tail", "test-subscription", "get-stats", "get-subscription-stats",
 	}, operation)
 }
 

@@ -72,8 +72,10 @@ func (s *Store) LongestTimeout(ctx context.Context) (time.Duration, error) {
 
 // A row of attempts a is fresh where its transaction, xid, is visible at $2 and
 // was not at $1. Rows name it by 32 bits: $3, which is at most 2^31 away from it,
-// says which of those it is.
+// says which of those it is. Most rows are older than whatever was under way at $1:
+// that is told for a tenth of the price.
 const (
+	maybeFresh = `age(a.xmin) <= age(mod(pg_snapshot_xmin($1::pg_snapshot)::text::bigint, 4294967296)::text::xid)`
 	attemptXID = `$3::bigint + mod(a.xmin::text::bigint - mod($3::bigint, 4294967296) + 6442450944, 4294967296) - 2147483648`
 	freshXID   = `NOT pg_visible_in_snapshot(xid::text::xid8, $1::pg_snapshot) AND pg_visible_in_snapshot(xid::text::xid8, $2::pg_snapshot)`
 )
@@ -82,7 +84,7 @@ const freshAttemptsSQL = `
 WITH fresh AS MATERIALIZED (
   SELECT a.*, ` + attemptXID + ` AS xid
   FROM rowcall.attempts a
-  WHERE a.at >= $4
+  WHERE a.at >= $4 AND ` + maybeFresh + `
     AND ($5 = '' OR a.lane IN (SELECT lane FROM rowcall.cursors WHERE subscription = $5
       UNION SELECT lane FROM rowcall.jobs WHERE subscription = $5 AND lane IS NOT NULL))
     AND ($6::smallint IS NULL OR a.outcome = $6)

@@ -1,0 +1,181 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/subscriptions"
+)
+
+// stats are what charts and the balance are made of.
+type stats struct {
+	Captured *int64      `json:"captured" doc:"Events of the log since it began: changes, published events and notices. null: of one subscription, and for a restricted key."`
+	Balance  balance     `json:"balance" doc:"What became of every event that a subscription wants, each counted as often as subscriptions want it."`
+	Totals   boardTotals `json:"totals" doc:"As GET /v1/endpoints has them: what waits, by whether something holds it."`
+	Window   string      `json:"window" enum:"hour,day,week"`
+	Step     int         `json:"step_seconds" doc:"Of series: 60, 900 or 7200."`
+	Sum      statsSum    `json:"sum" doc:"Of series."`
+	Series   []statsStep `json:"series" doc:"Every step of the window, oldest first; the newest has not ended. Some seconds behind."`
+}
+
+type statsSum struct {
+	Captured  *int64   `json:"captured" doc:"Events that came into the log. null: not known, of one subscription, or for a restricted key."`
+	Delivered int64    `json:"delivered" doc:"Events that were accepted, replays included; with ROWCALL_ATTEMPTS=failures, 0."`
+	Failed    int64    `json:"failed" doc:"Tries that failed."`
+	P50       *float64 `json:"p50_ms" doc:"Half of the tries took no longer, to a fifth of it; null: there were none."`
+	P95       *float64 `json:"p95_ms"`
+}
+
+type statsStep struct {
+	At        time.Time `json:"at" doc:"When it begins."`
+	Captured  *int64    `json:"captured"`
+	Delivered int64     `json:"delivered"`
+	Failed    int64     `json:"failed"`
+	P50       *float64  `json:"p50_ms"`
+	P95       *float64  `json:"p95_ms"`
+}
+
+// WindowInput is exported because the framework passes over what is not, when
+// embedded.
+type WindowInput struct {
+	Window string `query:"window" enum:"hour,day,week" default:"hour" doc:"What series is of: the last hour by minutes, day by quarters of an hour, or week by two hours."`
+}
+
+type (
+	statsInput   struct{ WindowInput }
+	statsOfInput struct {
+		WindowInput
+		ID string `path:"id" doc:"sub_ and 26 letters and digits."`
+	}
+	statsOutput struct{ Body stats }
+)
+
+func (a *API) registerStats(tags []string, one string) {
+	handle(a, huma.Operation{
+		OperationID: "get-stats", Method: http.MethodGet, Path: "/v1/stats", Tags: []string{"stats"},
+		Summary: "Say what became of all events, and how deliveries went lately",
+	}, ScopeRead, func(ctx context.Context, in *statsInput) (*statsOutput, error) {
+		return a.stats(ctx, in.Window, "")
+	})
+	handle(a, huma.Operation{
+		OperationID: "get-subscription-stats", Method: http.MethodGet, Path: one + "/stats", Tags: tags,
+		Summary: "Say what became of a subscription's events, and how deliveries went lately",
+	}, ScopeRead, func(ctx context.Context, in *statsOfInput) (*statsOutput, error) {
+		sub, err := a.subscription(ctx, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		return a.stats(ctx, in.Window, sub.ID)
+	})
+}
+
+// window is the step of a chart and how many there are.
+func window(name string) (step time.Duration, steps int) {
+	switch name {
+	case "day":
+		return store.QuarterStep, 96
+	case "week":
+		return store.ChartStep, 84
+	}
+	return store.MinuteStep, 60
+}
+
+// stats are those of one subscription; of all that the caller sees, where it is
+// empty.
+func (a *API) stats(ctx context.Context, name string, of subscriptions.ID) (*statsOutput, error) {
+	step, steps := window(name)
+	from := time.Now().UTC().Truncate(step).Add(-step * time.Duration(steps-1))
+	out := stats{Window: name, Step: int(step / time.Second)}
+	if err := a.addBalance(ctx, &out, of); err != nil {
+		return nil, err
+	}
+	counts, err := a.store.AttemptCounts(ctx, of, restriction(ctx), step, from)
+	if err != nil {
+		return nil, err
+	}
+	var heads []store.Offset
+	if of == "" && len(callersKey(ctx).Labels) == 0 {
+		at := make([]time.Time, steps)
+		for i := range at {
+			at[i] = from.Add(step * time.Duration(i))
+		}
+		if heads, err = a.store.HeadsAt(ctx, at); err != nil {
+			return nil, err
+		}
+		heads = append(heads, a.store.Head())
+		out.Captured = new(int64(a.store.Head()) - 1)
+	}
+	out.Series = chart(from, step, steps, counts, heads)
+	out.Sum = sumOf(counts, heads)
+	return &statsOutput{Body: out}, nil
+}
+
+// addBalance sums what the caller sees.
+func (a *API) addBalance(ctx context.Context, out *stats, of subscriptions.ID) error {
+	rows, err := a.boardRows(ctx)
+	if err != nil {
+		return err
+	}
+	seen := map[subscriptions.ID]bool{}
+	kept := rows[:0]
+	for _, r := range rows {
+		if (of == "" || r.Subscription == of) && sees(ctx, r.Labels) {
+			kept = append(kept, r)
+			seen[r.Subscription] = true
+		}
+	}
+	out.Totals = totalsOf(kept)
+	balances, err := a.store.Balances(ctx)
+	if err != nil {
+		return err
+	}
+	var sum store.Balance
+	for _, b := range balances {
+		if seen[b.Subscription] {
+			sum = sum.Plus(b)
+		}
+	}
+	out.Balance = showBalance(sum)
+	return nil
+}
+
+// chart has every step of a window, also where nothing happened.
+func chart(from time.Time, step time.Duration, steps int, counts []store.AttemptCount, heads []store.Offset) []statsStep {
+	all := make([]statsStep, steps)
+	for i := range all {
+		all[i].At = from.Add(step * time.Duration(i))
+		if heads != nil && heads[i] != 0 {
+			all[i].Captured = new(int64(max(0, heads[i+1]-heads[i])))
+		}
+	}
+	for i := range counts {
+		c := &counts[i]
+		n := int(c.At.Sub(from) / step)
+		if n < 0 || n >= steps {
+			continue // of a clock that is ahead
+		}
+		all[n].Delivered, all[n].Failed = c.Delivered, c.Failed
+		all[n].P50, all[n].P95 = quantile(c, 0.5), quantile(c, 0.95)
+	}
+	return all
+}
+
+func sumOf(counts []store.AttemptCount, heads []store.Offset) statsSum {
+	all := store.SumAttempts(counts)
+	sum := statsSum{Delivered: all.Delivered, Failed: all.Failed, P50: quantile(&all, 0.5), P95: quantile(&all, 0.95)}
+	if len(heads) > 0 && heads[0] != 0 {
+		sum.Captured = new(int64(heads[len(heads)-1] - heads[0]))
+	}
+	return sum
+}
+
+func quantile(c *store.AttemptCount, share float64) *float64 {
+	if c.Delivered+c.Failed == 0 {
+		return nil
+	}
+	return new(float64(c.Took(share).Microseconds()) / 1000)
+}

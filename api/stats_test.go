@@ -1,0 +1,77 @@
+package api_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/rowcall/rowcall/api"
+	"github.com/rowcall/rowcall/api/client"
+	"github.com/rowcall/rowcall/store"
+)
+
+func TestStatsAccountForEventsAndShowHowTriesWent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	claim, _ := w.claim("shop")
+	own, _ := w.subscribe("own", `"labels":{"team":"growth"}`)["id"].(string)
+	other, _ := w.subscribe("other")["id"].(string)
+	w.write(claim, 0x100, 6, func(int) string { return "{}" })
+	lane := w.settle(own, store.Delivery{Offset: 1, State: store.Dead, Keys: []string{"k"}})
+	now := time.Now()
+	if err := w.store.SaveAttempts(t.Context(), []store.Attempt{
+		{At: now, Lane: lane, Offset: 1, Attempt: 1, Duration: 100 * time.Millisecond, Outcome: 1, Status: 500},
+		{At: now, Lane: lane, Offset: 2, Attempt: 1, Duration: 3 * time.Millisecond, Status: 200},
+		{At: now, Lane: w.laneOf(other), Offset: 2, Attempt: 1, Duration: 3 * time.Millisecond, Status: 200},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	c := w.client(api.ScopeRead)
+	get := func(ask func() (client.Stats, error), tries int64) client.Stats {
+		t.Helper()
+		for late := time.After(tailPatience); ; {
+			s, err := ask()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.Sum.Delivered+s.Sum.Failed == tries {
+				return s
+			}
+			select {
+			case <-late:
+				t.Fatalf("counted %+v", s.Sum)
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+	for window, steps := range map[string]int{"": 60, "hour": 60, "day": 96, "week": 84} {
+		s := get(func() (client.Stats, error) { return c.Stats(t.Context(), window) }, 3)
+		if len(s.Series) != steps || s.Sum.Delivered != 2 || s.Sum.Failed != 1 || s.Captured == nil || *s.Captured != 6 || s.Sum.Captured == nil || *s.Sum.Captured != 6 {
+			t.Errorf("%s: %d steps, %+v, captured %v", window, len(s.Series), s.Sum, s.Captured)
+		}
+		if p := s.Sum.P95; p == nil || *p < 80 || *p > 130 || *s.Sum.P50 > 5 {
+			t.Errorf("%s: %+v", window, s.Sum)
+		}
+		if step := s.Series[1].At.Sub(s.Series[0].At); step != time.Duration(s.Step)*time.Second || s.Series[0].P50 != nil {
+			t.Errorf("%s: steps of %s, said to be %d s", window, step, s.Step)
+		}
+		if b := s.Balance; b.Matched != 12 || b.Dead != 1 || s.Totals.Dead != 1 || s.Totals.Conditions["healthy"] != 2 {
+			t.Errorf("%s: %+v, %+v", window, b, s.Totals)
+		}
+	}
+	one := get(func() (client.Stats, error) { return c.SubscriptionStats(t.Context(), own, "day") }, 2)
+	if one.Balance.Matched != 6 || one.Captured != nil || one.Sum.Captured != nil || one.Series[3].Captured != nil {
+		t.Errorf("of one: %+v", one)
+	}
+	key := w.newKey(`{"name":"growth","scopes":["read"],"labels":{"team":"growth"}}`).Key
+	restricted, err := client.New(client.Config{BaseURL: "http://rowcall.test", Key: key, Transport: inProcess{w}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := get(func() (client.Stats, error) { return restricted.Stats(t.Context(), "") }, 2)
+	if seen.Balance.Matched != 6 || seen.Captured != nil || seen.Sum.Captured != nil || seen.Totals.Conditions["healthy"] != 1 {
+		t.Errorf("by a restricted key: %+v", seen)
+	}
+	w.do(request{method: "GET", path: "/v1/subscriptions/" + other + "/stats", key: key}).problem(t, http.StatusNotFound, "not-found")
+	w.do(request{method: "GET", path: "/v1/stats?window=year", scope: api.ScopeRead}).problem(t, http.StatusUnprocessableEntity, "validation")
+}
