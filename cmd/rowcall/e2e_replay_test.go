@@ -153,9 +153,9 @@ func TestE2EAReplayGoesOnAfterAKillAndLeavesLiveEventsAlone(t *testing.T) {
 	if more < 20 {
 		t.Fatalf("%d live events came beside the replay: too few to see what it does to them", more)
 	}
-	// One machine runs all of it: a scheduler's hiccup is not the lane's.
-	if during > max(2*baseline, baseline+250*time.Millisecond) {
-		t.Errorf("live p99 went from %v to %v", baseline, during)
+	// The floor keeps a scheduler's hiccup on a busy machine from failing the run.
+	if bound := max(2*baseline, 50*time.Millisecond); during > bound {
+		t.Errorf("live p99 went from %v to %v, want at most %v", baseline, during, bound)
 	}
 }
 
