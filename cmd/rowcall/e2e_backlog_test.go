@@ -20,7 +20,7 @@ import (
 // another subscription notices nothing, memory stays small, and the outage costs no
 // storage but what the log weighs. The program runs as it is built for users: the
 // race detector multiplies memory.
-func TestAnEndpointThatIsDownForLongGetsAllInOrderAndDisturbsNobody(t *testing.T) {
+func TestLatencyBesideAnEndpointThatIsDownForLongAndGetsAllInOrder(t *testing.T) {
 	cluster := storetest.Cluster(t, map[string]string{"max_wal_size": "4GB"})
 	w := newWorld(t, cluster, cluster)
 	w.path = filepath.Join(t.TempDir(), "rowcall")

@@ -69,7 +69,7 @@ func TestAReceiverThatFailsAtRandomGetsEverythingInOrderAndOnce(t *testing.T) {
 	}
 }
 
-func TestAnEndpointThatHangsDoesNotSlowAnother(t *testing.T) {
+func TestLatencyBesideAnEndpointThatHangs(t *testing.T) {
 	cluster := storetest.Cluster(t, nil)
 	w := newWorld(t, cluster, cluster)
 	db := database(t, cluster)

@@ -63,7 +63,7 @@ func (w *liveWriter) p99(r *hooktest.Receiver, from, until time.Time) (time.Dura
 // A hundred thousand events are replayed while live ones go on, and rowcall is
 // killed in between: the book-keeping has each once, what came twice was in flight
 // at the kill, and live events came as fast as before.
-func TestE2EAReplayGoesOnAfterAKillAndLeavesLiveEventsAlone(t *testing.T) {
+func TestLatencyBesideAReplayThatGoesOnAfterAKill(t *testing.T) {
 	const events = 100_000
 	cluster := storetest.Cluster(t, nil)
 	w := newWorld(t, cluster, cluster)
