@@ -158,9 +158,8 @@ func (s *Store) dropDeadRanges(ctx context.Context) error {
 const keepStep = 5000
 
 const (
-	rangesOfSQL  = `SELECT "from", past, settled, patterns FROM rowcall.dead_ranges WHERE "from" < $2 AND past > $1 ORDER BY "from"`
+	rangesOfSQL  = `SELECT id, "from", past, settled, patterns FROM rowcall.dead_ranges WHERE "from" < $2 AND past > $1 ORDER BY "from"`
 	addKeptSQL   = `INSERT INTO rowcall.kept_partitions (first, past, name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
-	lastKeptSQL  = `SELECT coalesce(max("offset") + 1, $1) FROM rowcall.kept_events WHERE "offset" >= $1 AND "offset" < $2`
 	keepEventSQL = `
 INSERT INTO rowcall.kept_events (` + eventColumns + `)
 SELECT ` + eventColumns + ` FROM rowcall.events e
@@ -170,21 +169,22 @@ ON CONFLICT DO NOTHING`
 )
 
 // keepRanges copies what dead ranges have of a partition of the log, which is
-// about to go, in steps: one that was cut short goes on where it was.
-func (s *Store) keepRanges(ctx context.Context, first, past Offset) error {
+// about to go, in steps, and returns the ranges. It goes through all of them each
+// time: what was kept before may have been for other ranges.
+func (s *Store) keepRanges(ctx context.Context, first, past Offset) ([]DeadRange, error) {
 	rows, err := s.pool.Query(ctx, rangesOfSQL, int64(first), int64(past))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ranges, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (DeadRange, error) {
 		var r DeadRange
 		var settled []int64
-		err := row.Scan(&r.Range.From, &r.Range.Past, &settled, &r.Patterns)
+		err := row.Scan(&r.ID, &r.Range.From, &r.Range.Past, &settled, &r.Patterns)
 		r.Settled = pairs(settled)
 		return r, err
 	})
 	if err != nil || len(ranges) == 0 {
-		return err
+		return nil, err
 	}
 	name := fmt.Sprintf("kept_%d", first)
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
@@ -195,19 +195,15 @@ func (s *Store) keepRanges(ctx context.Context, first, past Offset) error {
 		return attach(ctx, tx, "kept_events", name, fmt.Sprint(int64(first)), fmt.Sprint(int64(past)))
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var at Offset
-	if err := s.pool.QueryRow(ctx, lastKeptSQL, int64(first), int64(past)).Scan(&at); err != nil {
-		return err
-	}
-	for ; at < past; at += keepStep {
+	for at := first; at < past; at += keepStep {
 		step := OffsetRange{at, min(at+keepStep, past)}
 		if err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return s.keepStep(ctx, tx, step, ranges) }); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return ranges, nil
 }
 
 func (s *Store) keepStep(ctx context.Context, tx pgx.Tx, step OffsetRange, ranges []DeadRange) error {

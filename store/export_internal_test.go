@@ -30,12 +30,23 @@ func (s *Store) BeginRetention(ctx context.Context) error {
 	var name string
 	var detaching bool
 	err := s.pool.QueryRow(ctx, expiredPartitionSQL, s.config.Retention).Scan(&first, &past, &name, &detaching)
-	return errors.Join(err, s.leavePartition(ctx, first, past))
+	return errors.Join(err, s.leavePartition(ctx, first, past, nil))
 }
 
 // LeavePartition is the step of retention in which deliveries get their events.
 func (s *Store) LeavePartition(ctx context.Context, first, past Offset) error {
-	return s.leavePartition(ctx, first, past)
+	return s.leavePartition(ctx, first, past, nil)
+}
+
+// KeepAndLeave does the steps of removing a partition up to that one, with what
+// happens between them.
+func (s *Store) KeepAndLeave(ctx context.Context, first, past Offset, between func()) error {
+	kept, err := s.keepRanges(ctx, first, past)
+	if err != nil {
+		return err
+	}
+	between()
+	return s.leavePartition(ctx, first, past, kept)
 }
 
 // DropJobs is dropJobs.

@@ -191,6 +191,43 @@ func TestTheEventsOfADeadRangeStayWhenTheLogDropsThem(t *testing.T) {
 	}
 }
 
+// While a partition's events are copied, a lane that needs it may come, and give
+// up what it holds there.
+func TestTheEventsOfADeadRangeThatComesWhileAPartitionGoesStay(t *testing.T) {
+	t.Parallel()
+	const insert = `INSERT INTO rowcall.dead_ranges (lane, "from", past, patterns, events, bytes, reason) VALUES ($1, $2, $3, '{public.**}', 1, 1, '')`
+	for name, between := range map[string]func(t *testing.T, a aged){
+		"behind what was kept": func(t *testing.T, a aged) {
+			exec(t, a.conn, `UPDATE rowcall.cursors SET "offset" = 1 WHERE lane = $1`, a.lanes[1])
+		},
+		"at the last moment": func(t *testing.T, a aged) {
+			exec(t, a.conn, insert, a.lanes[1], 1, 51)
+		},
+		"in one that was there": func(t *testing.T, a aged) {
+			exec(t, a.conn, `UPDATE rowcall.dead_ranges SET past = 71`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAged(t, store.Config{URL: storetest.URL(t), Cipher: storetest.Cipher(t), DeadRetention: time.Hour})
+			exec(t, a.conn, insert, a.lanes[0], 51, 61)
+			if err := a.KeepAndLeave(t.Context(), 1, 101, func() { between(t, a) }); err == nil {
+				t.Error("the partition was left")
+			}
+			if scan[int](t, a.conn, `SELECT min("offset") FROM rowcall.cursors`) == 1 { // and then it gave up what it held
+				exec(t, a.conn, insert, a.lanes[1], 1, 51)
+				exec(t, a.conn, `UPDATE rowcall.cursors SET "offset" = 450`)
+			}
+			want := scan[int](t, a.conn, `SELECT sum(past - "from") FROM rowcall.dead_ranges`)
+			a.retain(t)
+			a.wantOldest(t, 401)
+			if kept := scan[int](t, a.conn, `SELECT count(*) FROM rowcall.kept_events`); kept != want {
+				t.Errorf("%d events were kept, want %d", kept, want)
+			}
+		})
+	}
+}
+
 func TestAFullLogTakesWhatOverflowedKeysAreOwed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -135,10 +135,11 @@ func (s *Store) retainEvents(ctx context.Context) error {
 // before.
 func (s *Store) dropPartition(ctx context.Context, first, past Offset, name string, detaching bool) error {
 	if !detaching {
-		if err := s.keepRanges(ctx, first, past); err != nil {
+		kept, err := s.keepRanges(ctx, first, past)
+		if err != nil {
 			return fmt.Errorf("keep events of partition %s for dead ranges: %w", name, err)
 		}
-		if err := s.leavePartition(ctx, first, past); err != nil {
+		if err := s.leavePartition(ctx, first, past, kept); err != nil {
 			return fmt.Errorf("leave partition %s: %w", name, err)
 		}
 	}
@@ -160,17 +161,27 @@ WHERE e."offset" = d."offset" AND d.event IS NULL
 	detachingSQL  = `UPDATE rowcall.partitions SET detaching = true WHERE first = $1`
 	dropBlocksSQL = `DELETE FROM rowcall.log_blocks WHERE block < $1::bigint / 16384`
 	setOldestSQL  = `UPDATE rowcall.log_head SET oldest = greatest(oldest, $1) RETURNING oldest`
-	settledAllSQL = `SELECT $1 <= ALL (` + effectiveCursorsSQL + `)`
+	// A lane that has given up what it held there made a dead range of it, which
+	// may have been after those were looked at that were kept ($3, as far as $4).
+	settledAllSQL = `
+SELECT $2 <= ALL (` + effectiveCursorsSQL + `)
+  AND NOT EXISTS (SELECT FROM rowcall.dead_ranges r WHERE r."from" < $2 AND r.past > $1
+    AND NOT EXISTS (SELECT FROM unnest($3::bigint[], $4::bigint[]) AS k (id, past) WHERE k.id = r.id AND k.past = r.past))`
 )
 
 // leavePartition moves the oldest offset past a partition, and gives the
-// deliveries that remain of it their events.
+// deliveries that remain of it their events. kept are the dead ranges whose events
+// of it were kept.
 //
 // A lane made at this moment to start below finds the oldest offset moved when
 // it reads, and starts there.
-func (s *Store) leavePartition(ctx context.Context, first, past Offset) error {
+func (s *Store) leavePartition(ctx context.Context, first, past Offset, kept []DeadRange) error {
 	if err := s.countLog(ctx); err != nil {
 		return err
+	}
+	var ids, pasts []int64
+	for _, r := range kept {
+		ids, pasts = append(ids, r.ID), append(pasts, int64(r.Range.Past))
 	}
 	var oldest Offset
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
@@ -182,11 +193,11 @@ func (s *Store) leavePartition(ctx context.Context, first, past Offset) error {
 			return errors.New("it has not been counted")
 		}
 		var settled bool
-		if err := tx.QueryRow(ctx, settledAllSQL, int64(past)).Scan(&settled); err != nil {
+		if err := tx.QueryRow(ctx, settledAllSQL, int64(first), int64(past), ids, pasts).Scan(&settled); err != nil {
 			return err
 		}
 		if !settled {
-			return errors.New("a lane needs it after all")
+			return errors.New("a lane, or a dead range, needs it after all")
 		}
 		if _, err := tx.Exec(ctx, keepSQL, int64(first), int64(past)); err != nil {
 			return err
