@@ -40,7 +40,8 @@ func (sizes) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *co
 // CallCost charges calls by what they look at: CEL knows that only where it
 // knows the types before it runs. A list that is joined costs what is added to
 // it, or it would grow twofold a step; JSON that is compared costs its length,
-// as it may be read for it; a match costs instructions times bytes.
+// as it may be read for it, and more where it is deep, since each level is read
+// anew; a match costs instructions times bytes.
 func (s sizes) CallCost(function, _ string, args []ref.Val, _ ref.Val) *uint64 {
 	steps := uint64(1)
 	switch function {
@@ -62,18 +63,49 @@ func (s sizes) CallCost(function, _ string, args []ref.Val, _ ref.Val) *uint64 {
 		case types.Bytes:
 			steps += uint64(len(v)) / 10
 		case *jsonObject:
-			steps += uint64(len(v.raw)) / 4
+			steps += jsonWork(v.raw)
 		case *jsonArray:
 			if function != operators.Add || i > 0 {
-				steps += uint64(len(v.raw)) / 4
+				steps += jsonWork(v.raw)
 			}
 		case traits.Sizer:
 			if n, ok := v.Size().(types.Int); ok && n > 0 && (function != operators.Add || i > 0) {
 				steps += uint64(n)
+				if list, ok := v.(traits.Lister); ok && function != operators.Add && n <= maxCost {
+					steps += workWithin(list, n)
+				}
 			}
 		}
 	}
 	return &steps
+}
+
+// workWithin is what it costs to compare the JSON values in a list of n. That of
+// CEL takes an error of theirs for equality: the cost is what ends it.
+func workWithin(list traits.Lister, n types.Int) (steps uint64) {
+	for i := range n {
+		switch v := list.Get(i).(type) {
+		case *jsonObject:
+			steps += jsonWork(v.raw)
+		case *jsonArray:
+			steps += jsonWork(v.raw)
+		case traits.Lister:
+			if m, ok := v.Size().(types.Int); ok && m <= maxCost && steps <= maxCost {
+				steps += workWithin(v, m)
+			}
+		}
+	}
+	return steps
+}
+
+// jsonWork is what it costs to compare a JSON value.
+func jsonWork(raw []byte) uint64 {
+	const small = 1 << 10 // the text of so few levels that its length says enough
+	work := len(raw)
+	if work > small {
+		work = max(work, nestedWork(raw, 64*maxCost)/maxNested)
+	}
+	return uint64(work) / 4
 }
 
 func matchWork(text ref.Val, instructions int) uint64 {

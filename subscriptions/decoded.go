@@ -99,5 +99,5 @@ func (a activation) root() ref.Val {
 			return &other
 		}
 	}
-	return a.data
+	return opened(a.data)
 }

@@ -126,6 +126,89 @@ func TestAnErrorIsNeverNoMatch(t *testing.T) {
 	}
 }
 
+// documentOf is an update whose column doc is row, and was old.
+func documentOf(row, old string) string {
+	return `{"op":"update","row":{"id":1,"doc":` + row + `},"old":{"doc":` + old + `},"changed":["doc"]}`
+}
+
+// objectOf is an object of n members; deep is one of n levels, whose end is marked.
+func objectOf(n int) string {
+	members := make([]string, n)
+	for i := range members {
+		members[i] = fmt.Sprintf(`"%d":0`, i)
+	}
+	return "{" + strings.Join(members, ",") + "}"
+}
+
+func deep(n int, end string) string {
+	return strings.Repeat(`{"a":`, n) + end + strings.Repeat("}", n)
+}
+
+func TestADocumentThatIsTooLargeIsAnErrorWhateverIsAskedOfIt(t *testing.T) {
+	t.Parallel()
+	table := orders(subscriptions.IdentityFull)
+	long := `{"a":"` + strings.Repeat("x", 256<<10) + `"}`
+	for what, doc := range map[string]string{"many bytes": long, "many members": objectOf(20_001), "many members within": `{"x":` + objectOf(20_001) + `}`} {
+		path := "data.row.doc"
+		if strings.HasSuffix(what, "within") {
+			path = "data.row.doc.x"
+		}
+		for _, source := range []string{
+			`size(X) > 0`, `X.exists(k, k == 'a')`, `X.exists(k, true)`, `!X.all(k, false)`, `X == {}`, `X != {}`, `X != data.old.doc`,
+			`X in [data.old.doc]`, `[X] == [data.old.doc]`, `[X] != [data.old.doc]`, `X.a == 'x'`, `'a' in X`, `X.map(k, 1).size() > 0`,
+		} {
+			source = strings.ReplaceAll(source, "X", path)
+			got, err := match(t, source, documentOf(doc, "{}"), &table)
+			if _, ok := errors.AsType[*subscriptions.EvalError](err); !ok || got || !strings.Contains(err.Error(), "256 KiB") {
+				t.Errorf("%s of %s = %v, %v; want an error", source, what, got, err)
+			}
+		}
+		// What only hands it on does.
+		data := documentOf(doc, "{}")
+		got, err := subscriptions.NewPrograms().Transform(`{"d": `+path+`}`).Apply(t.Context(), decode(data, &table))
+		if want := strings.TrimSuffix(strings.TrimPrefix(doc, `{"x":`), "}") + "}"; err != nil || what != "many members within" && string(got) != `{"d":`+doc+`}` ||
+			what == "many members within" && !strings.HasPrefix(string(got), `{"d":`+want[:1000]) {
+			t.Errorf("transform with %s: %.60s, %v", what, got, err)
+		}
+	}
+	if got, err := match(t, `size(data.row.doc) == 20000 && data.row.doc == data.old.doc || true`, documentOf(objectOf(20_000), objectOf(20_000)), &table); err == nil && !got {
+		t.Error("a document of 20,000 members is none")
+	}
+	if got, err := match(t, `size(data.row.doc) == 20000`, documentOf(objectOf(20_000), "{}"), &table); err != nil || !got {
+		t.Errorf("a document of 20,000 members: %v, %v", got, err)
+	}
+	if got, err := match(t, `size(data) > 0`, objectOf(20_001), nil); err == nil || got {
+		t.Errorf("data of 20,001 members: %v, %v", got, err)
+	}
+}
+
+func TestADeepDocumentIsComparedOrAnError(t *testing.T) {
+	t.Parallel()
+	table := orders(subscriptions.IdentityFull)
+	for _, source := range []string{
+		`data.row.doc != data.old.doc`, `data.row.doc == data.old.doc`, `data.row.doc in [data.old.doc]`, `[data.row.doc] == [data.old.doc]`,
+		`data.row.doc in data.old.doc.list`, `data.row.doc.list != data.old.doc.list`,
+	} {
+		doc := deep(10_000, "1")
+		row, old := doc, deep(10_000, "2")
+		if strings.Contains(source, ".list") {
+			old = `{"list":[` + old + `]}`
+		}
+		if strings.Contains(source, "row.doc.list") {
+			row = `{"list":[` + doc + `]}`
+		}
+		got, err := match(t, source, documentOf(row, old), &table)
+		if _, ok := errors.AsType[*subscriptions.EvalError](err); !ok || got {
+			t.Errorf("%s = %v, %v; want an error", source, got, err)
+		}
+	}
+	for n, want := range map[int]string{100: `data.row.doc != data.old.doc`, 300: `data.row.doc != data.old.doc && !([data.row.doc] == [data.old.doc])`} {
+		if got, err := match(t, want, documentOf(deep(n, "1"), deep(n, "2")), &table); err != nil || !got {
+			t.Errorf("%d levels: %v, %v", n, got, err)
+		}
+	}
+}
+
 func TestHasIsFalseOfWhatIsAbsentOrOfARowThatIsGone(t *testing.T) {
 	t.Parallel()
 	table := orders(subscriptions.IdentityDefault)

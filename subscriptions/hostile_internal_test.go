@@ -52,6 +52,9 @@ func hostile() map[string]string {
 		"a long array":                "data.hugelist.exists(x, x == 1)",
 		"nested conditionals":         strings.Repeat("(true ? ", 200) + "true" + strings.Repeat(": false)", 200),
 		"nested macros":               strings.Repeat("[1].all(x, ", 60) + "true" + strings.Repeat(")", 60),
+		"nested objects of data":      "data.deep != data.deep2",
+		"nested objects in lists":     "data.deep in [data.deep2] || [data.deep] != [data.deep2]",
+		"nested objects, many times":  "data.list.all(x, data.deep3 != data.deep4)",
 		"keys of a map":               "data.doc.all(k, data.doc.all(l, data.doc.all(m, true)))",
 	}
 }
@@ -63,7 +66,9 @@ func hostileData() string {
 		members[i] = fmt.Sprintf(`"k%d":{"a":[%d]}`, i, i)
 	}
 	doc := "{" + strings.Join(members, ",") + "}"
-	return `{"list":[` + numbers + `],"row":{"doc":{"list":[` + numbers + `]}},"long":"` + strings.Repeat("a", 200_000) + `","text":"` + strings.Repeat("a", 5000) +
+	deep := func(n int, end string) string { return strings.Repeat(`{"a":`, n) + end + strings.Repeat("}", n) }
+	return `{"deep":` + deep(40_000, "1") + `,"deep2":` + deep(40_000, "2") + `,"deep3":` + deep(160, "1") + `,"deep4":` + deep(160, "2") +
+		`,"list":[` + numbers + `],"row":{"doc":{"list":[` + numbers + `]}},"long":"` + strings.Repeat("a", 200_000) + `","text":"` + strings.Repeat("a", 5000) +
 		`","doc":` + doc + `,"doc2":` + doc + `,"nested":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) +
 		`,"huge":{"a":"` + strings.Repeat("x", 1<<20) + `"},"hugelist":[` + strings.Repeat("0,", 1<<19) + `0]}`
 }

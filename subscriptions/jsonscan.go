@@ -162,6 +162,54 @@ func eachElement(b []byte, f func(value []byte)) error {
 	return errNotJSON
 }
 
+// members counts the members of an object, those of one name each by itself.
+func members(b []byte) int {
+	n, depth := 1, 0
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			end, err := skipString(b, i)
+			if err != nil {
+				return n
+			}
+			i = end - 1
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		case ',':
+			if depth == 1 {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// nestedWork is the bytes that are read where a value is opened level by level:
+// each byte counts as often as it is nested. It stops beyond most.
+func nestedWork(b []byte, most int) int {
+	work, depth := 0, 0
+	for i := 0; i < len(b) && work <= most; {
+		at := i
+		i++
+		switch b[at] {
+		case '"':
+			end, err := skipString(b, at)
+			if err != nil {
+				return work
+			}
+			i = end
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		}
+		work += depth * (i - at)
+	}
+	return work
+}
+
 // unquoteJSON decodes a JSON string with its quotes. Lone surrogates become
 // U+FFFD, as everywhere in Go.
 func unquoteJSON(b []byte) (string, error) {

@@ -58,7 +58,7 @@ func unkept(v ref.Val) ref.Val {
 	case *kept:
 		return v.value
 	case *jsonObject:
-		return v.view(false)
+		return opened(v.view(false))
 	case *jsonArray:
 		return v.view(false)
 	default:

@@ -20,7 +20,8 @@ const maxDocument = 256 << 10
 // maxMembers bounds the members of one object.
 const maxMembers = 20_000
 
-// maxNested bounds arrays directly within arrays. Each level is read anew.
+// maxNested bounds arrays directly within arrays, and how deep a whole value that
+// is compared may be on average, at its largest. Each level is read anew.
 const maxNested = 16
 
 var errTooLarge = fmt.Errorf("a JSON value is larger than %d KiB or nested too deeply for expressions", maxDocument>>10)
@@ -44,6 +45,7 @@ type jsonObject struct {
 	keep  bool        // see keep.go
 	gone  bool        // member row is member old
 	past  bool        // member row is the row before the update
+	large bool        // only to be handed on: see opened
 	under *jsonObject // its members come before these: what the row was before
 	index *index      // shared by all views of the object
 }
@@ -93,7 +95,15 @@ func readValue(d *Decoded, kind objectKind, raw []byte, depth int) ref.Val {
 	case len(c) == 0:
 		return types.NewErr("the event %v", errNotJSON)
 	case c[0] == '{':
-		return &jsonObject{d: d, kind: kind, raw: c, index: &index{}}
+		o := &jsonObject{d: d, kind: kind, raw: c, index: &index{}}
+		switch kind {
+		case objectDocument:
+			o.large = len(c) > maxDocument || tooMany(c)
+		case objectRoot:
+			o.large = tooMany(c)
+		case objectData, objectRow:
+		}
+		return o
 	case c[0] == '[':
 		return readList(d, c, Column{Class: ClassJSON}, depth)
 	case c[0] == '"':
@@ -114,6 +124,22 @@ func readValue(d *Decoded, kind objectKind, raw []byte, depth int) ref.Val {
 			return number(s)
 		}
 	}
+}
+
+// tooMany reports whether an object has more than maxMembers. It looks only where
+// that many have room.
+func tooMany(raw []byte) bool {
+	const shortest = len(`"":0,`)
+	return len(raw) > shortest*maxMembers && members(raw) > maxMembers
+}
+
+// opened is a value as something computes with it: an object that is too large is
+// an error then. Else its size would be taken for 0, and its names for none.
+func opened(v ref.Val) ref.Val {
+	if o, ok := v.(*jsonObject); ok && o.large {
+		return types.WrapErr(errTooLarge)
+	}
+	return v
 }
 
 // number reads a JSON number: int where it is one that fits, else double.
@@ -228,7 +254,7 @@ func (o *jsonObject) value(e *element) ref.Val {
 	if o.keep {
 		return keepValue(e.value, e.raw)
 	}
-	return e.value
+	return opened(e.value)
 }
 
 func (o *jsonObject) read(name string, raw []byte) ref.Val {
@@ -248,7 +274,7 @@ func (o *jsonObject) parse() ref.Val {
 	x := o.index
 	if !x.parsed {
 		x.parsed = true
-		if o.kind == objectDocument && len(o.raw) > maxDocument {
+		if o.large {
 			x.err = errTooLarge
 		} else {
 			x.err = x.fill(o)
@@ -267,9 +293,6 @@ func (x *index) fill(o *jsonObject) error {
 	}
 	x.list = make([]element, 0, min(few, 1+len(o.raw)/6))
 	return eachMember(o.raw, func(name, raw []byte) error {
-		if len(x.list) == maxMembers {
-			return errTooLarge
-		}
 		if len(x.list) == fewMembers {
 			x.names = make(map[string]int, 4*fewMembers)
 			for i := range x.list {
@@ -349,15 +372,34 @@ func (o *jsonObject) Equal(other ref.Val) ref.Val {
 	if o.Size() != mapper.Size() {
 		return types.False
 	}
+	if tooDeep(o) || tooDeep(mapper) {
+		return types.WrapErr(errTooLarge)
+	}
 	plain := o.view(false)
 	for it := plain.Iterator(); it.HasNext() == types.True; {
 		name := it.Next()
+		ours := plain.Get(name)
 		theirs, found := mapper.Find(name)
-		if !found || types.Equal(plain.Get(name), theirs) != types.True {
+		switch {
+		case types.IsError(ours):
+			return ours
+		case types.IsError(theirs):
+			return theirs
+		case !found:
 			return types.False
+		}
+		if same := types.Equal(ours, theirs); same != types.True {
+			return same
 		}
 	}
 	return types.True
+}
+
+// tooDeep reports whether a value is too much work to be compared.
+func tooDeep(v any) bool {
+	const most = maxNested * maxDocument
+	o, ok := v.(*jsonObject)
+	return ok && len(o.raw) > maxDocument/maxNested && nestedWork(o.raw, most) > most
 }
 
 func (o *jsonObject) Type() ref.Type    { return types.MapType }
@@ -409,12 +451,39 @@ func readList(d *Decoded, raw []byte, of Column, depth int) ref.Val {
 		return types.NewErr("an array %v", err)
 	}
 	for _, v := range a.plain {
-		if types.IsError(v) {
+		if v = opened(v); types.IsError(v) {
 			return v
 		}
 	}
 	a.Lister = types.NewRefValList(types.DefaultTypeAdapter, a.plain)
 	return a
+}
+
+// Equal and Contains see to it that an error of an element is one of theirs.
+func (a *jsonArray) Equal(other ref.Val) ref.Val {
+	list, ok := other.(traits.Lister)
+	if !ok || a.Size() != list.Size() {
+		return types.False
+	}
+	for i := range types.Int(len(a.plain)) {
+		if same := types.Equal(a.plain[i], unkept(list.Get(i))); same != types.True {
+			return same
+		}
+	}
+	return types.True
+}
+
+func (a *jsonArray) Contains(value ref.Val) ref.Val {
+	var found ref.Val = types.False
+	for _, v := range a.plain {
+		switch same := types.Equal(value, v); {
+		case same == types.True:
+			return same
+		case types.IsError(same):
+			found = same
+		}
+	}
+	return found
 }
 
 func (a *jsonArray) view(keep bool) *jsonArray {
