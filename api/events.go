@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,9 +13,11 @@ import (
 	"github.com/rowcall/rowcall/store"
 )
 
-// eventBatch is how many events a list reads at a time: payloads may be large,
-// and maxPageBytes is looked at in between.
-const eventBatch = 20
+// Bounds of a list that finds little, whose page ends there.
+const (
+	listOffsets = 250_000 // that it looks at
+	listTime    = 5 * time.Second
+)
 
 // event is a row of the log as the API shows it: CloudEvents attributes and
 // data, as they are delivered.
@@ -112,8 +115,9 @@ type (
 func (a *API) registerEvents() {
 	handle(a, huma.Operation{
 		OperationID: "list-events", Method: http.MethodGet, Path: "/v1/events", Tags: []string{"events"},
-		Summary:     "List events of the log, newest first",
-		Description: "A page with large payloads may end before limit; next_cursor says whether there is more.",
+		Summary: "List events of the log, newest first",
+		Description: "A page may end before limit, and even be empty, where payloads are large or few of very many events fit the filters: " +
+			"next_cursor alone says whether there is more.",
 	}, ScopeRead, a.listEvents)
 	handle(a, huma.Operation{
 		OperationID: "get-event", Method: http.MethodGet, Path: "/v1/events/{id}", Tags: []string{"events"},
@@ -133,25 +137,31 @@ func (a *API) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput, e
 	}
 	filter := store.EventFilter{Type: in.Type, Key: in.Key, Past: store.Offset(at[0])}
 	out := &eventsOutput{Body: eventPage{Items: []event{}}}
-	bytes := 0
+	begun, top, bytes := time.Now(), cmp.Or(filter.Past, a.store.Head()), int64(0)
 	for {
-		batch := min(eventBatch, in.Limit-len(out.Body.Items)+1)
-		found, err := a.store.Events(ctx, filter, batch)
+		found, next, err := a.store.Events(ctx, filter, in.Limit-len(out.Body.Items)+1, max(0, maxPageBytes-bytes))
 		if err != nil {
 			return nil, err
 		}
+		more := func() (*eventsOutput, error) {
+			out.Body.NextCursor = sealCursor("events", filters, joinNumbers(int64(filter.Past)))
+			return out, nil
+		}
 		for i := range found {
 			e := &found[i]
-			if full := len(out.Body.Items) == in.Limit || bytes > 0 && bytes+len(e.Data) > maxPageBytes; full {
-				out.Body.NextCursor = sealCursor("events", filters, joinNumbers(int64(filter.Past)))
-				return out, nil
+			if len(out.Body.Items) == in.Limit || bytes > 0 && bytes+int64(len(e.Data)) > maxPageBytes {
+				return more()
 			}
 			out.Body.Items = append(out.Body.Items, showEvent(e))
-			bytes += len(e.Data)
+			bytes += int64(len(e.Data))
 			filter.Past = e.Offset
 		}
-		if len(found) < batch || filter.Past <= 1 {
+		if next == 0 {
 			return out, nil
+		}
+		filter.Past = next
+		if top-next >= listOffsets || time.Since(begun) > listTime {
+			return more()
 		}
 	}
 }

@@ -75,6 +75,19 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// exec runs SQL beside the store.
+func (w *world) exec(sql string, args ...any) {
+	w.t.Helper()
+	conn, err := pgx.Connect(w.t.Context(), w.url)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(w.t.Context())) }()
+	if _, err := conn.Exec(w.t.Context(), sql, args...); err != nil {
+		w.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
 // request is one call, made in process; its answer is held against the document.
 type request struct {
 	method, path string

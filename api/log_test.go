@@ -84,6 +84,43 @@ func TestEventsAreListedNewestFirstPageByPage(t *testing.T) {
 	}
 }
 
+// What is rare is looked for a part of the log at a time: a page says so by its
+// cursor, whether it found something or not.
+func TestARareEventIsFoundOnALaterPage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	claim, _ := w.claim("shop")
+	w.write(claim, 0x100, 2, func(int) string { return `{}` })
+	const between = 600_000
+	w.exec(fmt.Sprintf(`UPDATE rowcall.log_head SET next = next + %d, partitioned_to = next + %d`, between, between))
+	if at := w.write(claim, 0x200, 2, func(int) string { return `{}` }); at < between {
+		t.Fatalf("the log goes on at %d", at)
+	}
+	key := url.QueryEscape("public.orders/id=0")
+	var found []string
+	cursor, pages := "", 0
+	for more := true; more; pages++ {
+		a := w.do(request{method: "GET", path: "/v1/events?limit=5&key=" + key + cursor, scope: api.ScopeRead})
+		var list struct {
+			Items      []struct{ ID string }
+			NextCursor *string `json:"next_cursor"`
+		}
+		a.into(t, &list)
+		for _, e := range list.Items {
+			found = append(found, e.ID)
+		}
+		if more = list.NextCursor != nil; more {
+			cursor = "&cursor=" + *list.NextCursor
+		}
+	}
+	if diff := cmp.Diff([]string{"01-0000000000000200-0", "01-0000000000000100-0"}, found); diff != "" {
+		t.Errorf("found (-want +got):\n%s", diff)
+	}
+	if pages != 3 {
+		t.Errorf("%d pages for %d offsets", pages, between)
+	}
+}
+
 func TestAPageOfLargePayloadsEndsEarlyAndGoesOn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -21,7 +21,8 @@ const (
 	maxPreview      = 100         // events
 	standardPreview = 20          // events
 	previewTime     = time.Second // of looking for them, and at them
-	previewBytes    = 4 << 20     // of bodies
+	previewBytes    = 4 << 20     // of bodies, and of the data of what is read at a time
+	previewBatch    = 20          // events that are read at a time
 )
 
 // previewInput is the body of preview, as the document describes it.
@@ -117,10 +118,9 @@ func (a *API) previewSubscription(ctx context.Context, in *previewRequest) (*pre
 	set := subscriptions.NewSet([][]string{spec.Events})
 	filter := store.EventFilter{}
 	for bytes := 0; ; {
-		found, err := a.store.Events(ctx, filter, eventBatch)
+		found, next, err := a.store.Events(ctx, filter, previewBatch, previewBytes)
 		for i := range found {
 			e := &found[i]
-			filter.Past = e.Offset
 			if len(set.Match(e.Type)) == 0 {
 				continue
 			}
@@ -144,9 +144,10 @@ func (a *API) previewSubscription(ctx context.Context, in *previewRequest) (*pre
 			return out, nil
 		case err != nil:
 			return nil, err
-		case len(found) < eventBatch || filter.Past <= 1:
+		case next == 0:
 			return out, nil
 		}
+		filter.Past = next
 	}
 }
 

@@ -258,22 +258,40 @@ type EventFilter struct {
 	Past Offset // only events below it; 0: from the newest
 }
 
-const listEventsSQL = `SELECT ` + eventColumns + ` FROM rowcall.events
-WHERE "offset" < $1 AND "offset" >= $2 AND kind <> $3 AND ($4 = '' OR type = $4) AND ($5 = '' OR key = $5 OR old_key = $5)
-ORDER BY "offset" DESC LIMIT $6`
+// listSpan is how many offsets a list looks at: nothing finds those of one type or
+// key, so a log that holds few of them would be read whole.
+const listSpan = 50_000
 
-// Events lists events, newest first. Markers of gaps are none.
-func (s *Store) Events(ctx context.Context, f EventFilter, limit int) ([]Event, error) {
-	past := s.Head()
+const listEventsSQL = `
+SELECT ` + eventColumns + ` FROM (
+  SELECT *, sum(octet_length(data)) OVER (ORDER BY "offset" DESC ROWS UNBOUNDED PRECEDING) AS bytes FROM (
+    SELECT * FROM rowcall.events
+    WHERE "offset" < $1 AND "offset" >= $2 AND kind <> $3 AND ($4 = '' OR type = $4) AND ($5 = '' OR key = $5 OR old_key = $5)
+    ORDER BY "offset" DESC LIMIT $6) newest) page
+WHERE bytes <= $7 OR bytes = octet_length(data)
+ORDER BY "offset" DESC`
+
+// Events lists events, newest first: at most limit, with at most maxBytes of data,
+// but one in any case, found among 50,000 offsets. It looked at everything from
+// next on, which is Past of what follows; 0: there is nothing more. Markers of
+// gaps are none.
+func (s *Store) Events(ctx context.Context, f EventFilter, limit int, maxBytes int64) (found []Event, next Offset, err error) {
+	past, oldest := s.Head(), Offset(s.oldest.Load())
 	if f.Past > 0 {
 		past = min(past, f.Past)
 	}
-	limit = min(max(limit, 1), maxPage)
-	found, err := s.queryEvents(ctx, limit, listEventsSQL, int64(past), s.oldest.Load(), int16(KindGap), f.Type, f.Key, limit)
+	limit, next = min(max(limit, 1), maxPage), max(oldest, past-listSpan)
+	found, err = s.queryEvents(ctx, limit, listEventsSQL, int64(past), int64(next), int16(KindGap), f.Type, f.Key, limit, maxBytes)
 	if err != nil {
-		return nil, fmt.Errorf("list events: %w", err)
+		return nil, 0, fmt.Errorf("list events: %w", err)
 	}
-	return found, nil
+	if n := len(found); n > 0 {
+		next = found[n-1].Offset
+	}
+	if next <= oldest {
+		next = 0
+	}
+	return found, next, nil
 }
 
 // LogStats is what the log weighs.

@@ -257,7 +257,7 @@ func TestEventsAreListedNewestFirst(t *testing.T) {
 		{"of a type", store.EventFilter{Type: "public.orders.inserted"}, 5, []store.Offset{11}},
 		{"of a key, and those that left it", store.EventFilter{Key: "public.orders/id=3"}, 5, []store.Offset{12, 11, 4}},
 	} {
-		found, err := s.Events(t.Context(), test.filter, test.limit)
+		found, _, err := s.Events(t.Context(), test.filter, test.limit, 1<<20)
 		if err != nil {
 			t.Fatalf("%s: %v", test.name, err)
 		}
@@ -268,6 +268,25 @@ func TestEventsAreListedNewestFirst(t *testing.T) {
 		if diff := cmp.Diff(test.want, offsets); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", test.name, diff)
 		}
+	}
+	// A page ends at its bytes, and says where it goes on.
+	var sizes []int
+	for past, more := store.Offset(0), true; more; {
+		found, next, err := s.Events(t.Context(), store.EventFilter{Past: past}, 5, 80)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size := 0
+		for _, e := range found {
+			size += len(e.Data)
+		}
+		if size > 80 && len(found) > 1 {
+			t.Errorf("%d events with %d bytes below %d", len(found), size, past)
+		}
+		sizes, past, more = append(sizes, len(found)), next, next > 0
+	}
+	if diff := cmp.Diff([]int{4, 2, 2, 2, 2}, sizes); diff != "" {
+		t.Errorf("pages (-want +got):\n%s", diff)
 	}
 	stats, err := s.LogStats(t.Context())
 	if err != nil || stats.Oldest != 1 || stats.Head != 14 || stats.Bytes == 0 {
