@@ -15,7 +15,7 @@ import (
 )
 
 // Conditions of a subscription, worst first: why nothing is sent, else its
-// endpoint's health, else whether events are being retried.
+// endpoint's health, else whether events are retried or blocked.
 const (
 	conditionDisabled   = "disabled"
 	conditionFaulty     = "faulty"
@@ -44,9 +44,10 @@ type boardRow struct {
 	Labels        map[string]string   `json:"labels"`
 	State         subscriptions.State `json:"state" enum:"active,paused,disabled"`
 	StateReason   string              `json:"state_reason"`
-	Condition     string              `json:"condition" enum:"disabled,faulty,parked,probing,recovering,failing,paused,closed,healthy" doc:"State and health in one word. faulty: its settings cannot be used, or the store refuses what would be saved; failing: some events are being retried, others go through; closed: outside its window."`
+	Condition     string              `json:"condition" enum:"disabled,faulty,parked,probing,recovering,failing,paused,closed,healthy" doc:"State and health in one word. faulty: its settings cannot be used, its filter or transform fails on most events, or the store refuses what would be saved; failing: some events are retried or blocked, others go through; closed: outside its window."`
 	Since         *time.Time          `json:"since" doc:"When its health became what it is; null: not known."`
 	Reason        string              `json:"reason" doc:"Why it is parked or not yet healthy."`
+	HoldError     string              `json:"hold_error" doc:"What its filter or transform fails with, where it is held for that."`
 	NextProbeAt   *time.Time          `json:"next_probe_at" doc:"While parked."`
 	OpensAt       *time.Time          `json:"opens_at" doc:"When a window that is closed opens."`
 	FailureRate   *float64            `json:"failure_rate" minimum:"0" maximum:"1" doc:"As in the subscription's health."`
@@ -168,16 +169,18 @@ func showBoardRow(s store.Summary, b store.Backlog, now time.Time) boardRow {
 	if b.OldestAt != 0 {
 		r.OldestAt = new(time.UnixMicro(b.OldestAt).UTC())
 	}
-	sub := subscriptions.Subscription{State: s.State, Spec: subscriptions.Spec{Window: s.Window}}
+	sub := subscriptions.Subscription{State: s.State, Version: s.Version, Spec: subscriptions.Spec{Window: s.Window}}
 	open, turns := windowShown(&sub, now)
 	switch hold := holdShown(&sub, b.Health, open); {
 	case s.State != subscriptions.Active:
 		r.Condition = string(s.State)
 	case hold == "endpoint" || hold == "store":
 		r.Condition = conditionFaulty
+	case hold == "filter_error":
+		r.Condition, r.HoldError = conditionFaulty, b.Health.HoldError
 	case hold == "window":
 		r.Condition, r.OpensAt = conditionClosed, optionalTime(turns)
-	case r.Condition == conditionHealthy && b.Retrying > 0:
+	case r.Condition == conditionHealthy && b.Retrying+b.Blocked > 0:
 		r.Condition = conditionFailing
 	}
 	return r

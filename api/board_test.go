@@ -14,6 +14,7 @@ import (
 type boardJSON struct {
 	Items []struct {
 		Name, Condition         string
+		HoldError               string `json:"hold_error"`
 		Dead, Retrying, Blocked int64
 		Waiting                 struct{ Events, Bytes int64 }
 	}
@@ -92,6 +93,34 @@ func TestEndpointsAreListedWorstFirstAndAddUp(t *testing.T) {
 	w.do(request{method: "GET", path: "/v1/endpoints?subscription=x", scope: api.ScopeRead}).problem(t, http.StatusUnprocessableEntity, "validation")
 	w.do(request{method: "GET", path: "/v1/endpoints?q=x&cursor=" + *get("?limit=1").NextCursor, scope: api.ScopeRead}).
 		problem(t, http.StatusUnprocessableEntity, "validation")
+}
+
+func TestASubscriptionWhoseExpressionFailsIsFaultyUntilItIsEdited(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	claim, _ := w.claim("shop")
+	held, some := w.subscribe("held")["id"].(string), w.subscribe("some")["id"].(string)
+	first := w.write(claim, 100, 2, func(int) string { return "{}" })
+	w.exec(`UPDATE rowcall.cursors SET health = '{"hold":"filter_error","hold_error":"no such key: total","hold_version":1}' WHERE subscription = $1`, held)
+	// One on which it fails, where others go through.
+	w.settle(some, store.Delivery{Offset: first, State: store.Blocked, Keys: []string{"k"}, Reason: "filter_error", Error: "no such key: total"})
+	board := func() boardJSON {
+		t.Helper()
+		var b boardJSON
+		w.do(request{method: "GET", path: "/v1/endpoints", scope: api.ScopeRead}).into(t, &b)
+		return b
+	}
+	b := board()
+	if want := []string{"held faulty", "some failing"}; !slices.Equal(b.names(), want) || b.Items[0].HoldError != "no such key: total" || b.Totals.Conditions["faulty"] != 1 {
+		t.Errorf("board %+v, want %q", b, want)
+	}
+	if b.Totals.OnTheWay != 0 || b.Totals.Held != 3 {
+		t.Errorf("totals %+v: what is held is not on its way", b.Totals)
+	}
+	w.do(request{method: "PATCH", path: "/v1/subscriptions/" + held, scope: api.ScopeWrite, body: `{"description":"edited"}`})
+	if b := board(); !slices.Equal(b.names(), []string{"some failing", "held healthy"}) || b.Items[1].HoldError != "" {
+		t.Errorf("edited: %+v", b)
+	}
 }
 
 func TestDeliveriesAreGroupedByWhatWentWrong(t *testing.T) {

@@ -19,12 +19,13 @@ type Summary struct {
 	Labels      map[string]string
 	State       subscriptions.State
 	StateReason string
+	Version     int64
 	Window      *subscriptions.Window
 }
 
 const summariesSQL = `
 SELECT id, name, coalesce(spec->'endpoint'->>'url', ''), coalesce(spec->'events', '[]'), coalesce(spec->'labels', '{}'),
-  state, state_reason,
+  state, state_reason, version,
   CASE WHEN jsonb_typeof(spec->'window') = 'object' THEN spec->'window' END
 FROM rowcall.subscriptions WHERE deleted_at IS NULL`
 
@@ -36,7 +37,7 @@ func (s *Store) Summaries(ctx context.Context) ([]Summary, error) {
 	}
 	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Summary, error) {
 		var one Summary
-		err := row.Scan(&one.ID, &one.Name, &one.URL, &one.Events, &one.Labels, &one.State, &one.StateReason, &one.Window)
+		err := row.Scan(&one.ID, &one.Name, &one.URL, &one.Events, &one.Labels, &one.State, &one.StateReason, &one.Version, &one.Window)
 		return one, err
 	})
 	if err != nil {

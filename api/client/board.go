@@ -17,6 +17,7 @@ type BoardRow struct {
 	StateReason   string            `json:"state_reason"`
 	Condition     string            `json:"condition"` // disabled, faulty, parked, probing, recovering, failing, paused, closed, healthy
 	Since         *time.Time        `json:"since"`
+	HoldError     string            `json:"hold_error"` // what its filter or transform fails with, where it is held for that
 	Reason        string            `json:"reason"`
 	NextProbeAt   *time.Time        `json:"next_probe_at"`
 	OpensAt       *time.Time        `json:"opens_at"`
