@@ -38,7 +38,7 @@ func pages(t *testing.T) []string {
 	if err != nil || len(found) < 10 {
 		t.Fatalf("found %d pages: %v", len(found), err)
 	}
-	return append(found, "../README.md")
+	return append(found, "../README.md", "../deploy/README.md")
 }
 
 func read(t *testing.T, path string) string {
