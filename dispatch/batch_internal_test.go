@@ -130,40 +130,7 @@ func TestBatchesKeepTruncatesAndKeyChangesInPlaceOverCrashes(t *testing.T) {
 					s.Retry.Max = s.Retry.Initial
 					s.Batch.MaxWait = subscriptions.Duration(seed%2) * subscriptions.Duration(50*time.Millisecond)
 				}))
-				n := 0
-				write := func() {
-					ev := rowEvent(n, random.IntN(8))
-					switch random.IntN(20) {
-					case 0:
-						ev.Kind, ev.Key, ev.Type = store.KindTruncate, "public.t", "public.t.truncated"
-					case 1, 2, 3:
-						if other := rowEvent(n, random.IntN(8)).Key; other != ev.Key {
-							ev.OldKey = other
-						}
-					}
-					m.append(ev)
-					n++
-				}
-				for turn := range 15 {
-					end, kill := life(t, m, e)
-					for range 100 {
-						write()
-						time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
-					}
-					if turn%3 == 0 {
-						kill()
-						continue
-					}
-					if turn%3 == 1 {
-						m.mu.Lock()
-						m.sub.Version++ // as an edit does
-						m.changes <- store.TopicSubscriptions
-						m.mu.Unlock()
-						time.Sleep(time.Duration(random.IntN(500)) * time.Millisecond)
-					}
-					end()
-					m.restart()
-				}
+				n := livesOfRelated(t, m, e, random, 100, 20*time.Millisecond)
 				end, _ := life(t, m, e)
 				await(t, 2*time.Hour, "all delivered", func() bool { return e.delivered() == n })
 				end()

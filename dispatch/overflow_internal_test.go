@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,8 +12,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/rs/zerolog"
 
 	"github.com/rowcall/rowcall/store"
 	"github.com/rowcall/rowcall/subscriptions"
@@ -105,33 +102,6 @@ func (j *judge) count() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return len(j.acked)
-}
-
-// liveWith is life with small limits.
-func liveWith(t *testing.T, m *memory, rt http.RoundTripper, l limits) (end, kill func()) {
-	t.Helper()
-	d, err := newDispatcher(m, Config{Transport: rt, Version: "sim", Drain: time.Minute, Logger: zerolog.Nop(), limits: l})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- d.Run(ctx) }()
-	end = func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("run: %v", err)
-		}
-	}
-	kill = func() {
-		m.mu.Lock()
-		m.cut = true
-		m.mu.Unlock()
-		cancel()
-		<-done
-		m.restart()
-	}
-	return end, kill
 }
 
 // randomEvent is a row of few keys, now and then a key change, and seldom a truncate.

@@ -44,6 +44,45 @@ func (e *endpoint) checkRelated(t *testing.T, events []store.Event) {
 	}
 }
 
+// livesOfRelated writes rows of few keys, some of them truncates and changes of a
+// key, a number in each of fifteen lives with less than gap between two, and
+// returns how many. A life ends in a kill, after an edit, or in a stop.
+func livesOfRelated(t *testing.T, m *memory, e *endpoint, random *rand.Rand, each int, gap time.Duration) int {
+	t.Helper()
+	n := 0
+	for turn := range 15 {
+		end, kill := life(t, m, e)
+		for range each {
+			ev := rowEvent(n, random.IntN(8))
+			switch random.IntN(20) {
+			case 0:
+				ev.Kind, ev.Key, ev.Type = store.KindTruncate, "public.t", "public.t.truncated"
+			case 1, 2, 3:
+				if other := rowEvent(n, random.IntN(8)).Key; other != ev.Key {
+					ev.OldKey = other
+				}
+			}
+			m.append(ev)
+			n++
+			time.Sleep(time.Duration(random.Int64N(int64(gap))).Truncate(time.Millisecond))
+		}
+		switch turn % 3 {
+		case 0:
+			kill()
+			continue
+		case 1:
+			m.mu.Lock()
+			m.sub.Version++ // as an edit does
+			m.changes <- store.TopicSubscriptions
+			m.mu.Unlock()
+			time.Sleep(time.Duration(random.IntN(500)) * time.Millisecond)
+		}
+		end()
+		m.restart()
+	}
+	return n
+}
+
 // A truncate waits for every key of its table, and a change of a key for two:
 // where one of them fails while another is still under way, that must hold over
 // a pause and over a crash, too.
@@ -62,40 +101,7 @@ func TestTruncatesAndKeyChangesKeepTheirPlaceOverPausesAndCrashes(t *testing.T) 
 					return status, time.Duration(chance.ExpFloat64()*200) * time.Millisecond
 				})
 				m := newMemory(simulated(func(s *subscriptions.Spec) { s.Retry.MaxAttempts = 1000; s.Retry.Max = s.Retry.Initial }))
-				n := 0
-				write := func() {
-					ev := rowEvent(n, random.IntN(8))
-					switch random.IntN(20) {
-					case 0:
-						ev.Kind, ev.Key, ev.Type = store.KindTruncate, "public.t", "public.t.truncated"
-					case 1, 2, 3:
-						if other := rowEvent(n, random.IntN(8)).Key; other != ev.Key {
-							ev.OldKey = other
-						}
-					}
-					m.append(ev)
-					n++
-				}
-				for turn := range 15 {
-					end, kill := life(t, m, e)
-					for range 20 {
-						write()
-						time.Sleep(time.Duration(random.IntN(50)) * time.Millisecond)
-					}
-					if turn%3 == 0 {
-						kill()
-						continue
-					}
-					if turn%3 == 1 {
-						m.mu.Lock()
-						m.sub.Version++ // as an edit does
-						m.changes <- store.TopicSubscriptions
-						m.mu.Unlock()
-						time.Sleep(time.Duration(random.IntN(500)) * time.Millisecond)
-					}
-					end()
-					m.restart()
-				}
+				n := livesOfRelated(t, m, e, random, 20, 50*time.Millisecond)
 				end, _ := life(t, m, e)
 				await(t, 2*time.Hour, "all delivered", func() bool { return e.delivered() == n })
 				end()

@@ -176,7 +176,13 @@ func rowEvent(n, key int) store.Event {
 // where it stands, as a SIGKILL would: what it settles from then on is fenced.
 func life(t *testing.T, m *memory, e http.RoundTripper) (end, kill func()) {
 	t.Helper()
-	d, err := newDispatcher(m, Config{Transport: e, Version: "sim", Drain: time.Minute, Logger: zerolog.Nop()})
+	return liveWith(t, m, e, limits{})
+}
+
+// liveWith is life with small limits.
+func liveWith(t *testing.T, m *memory, e http.RoundTripper, l limits) (end, kill func()) {
+	t.Helper()
+	d, err := newDispatcher(m, Config{Transport: e, Version: "sim", Drain: time.Minute, Logger: zerolog.Nop(), limits: l})
 	if err != nil {
 		t.Fatal(err)
 	}
