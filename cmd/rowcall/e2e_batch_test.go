@@ -11,17 +11,11 @@ import (
 
 	"github.com/rowcall/rowcall/api/client"
 	"github.com/rowcall/rowcall/dispatch/hooktest"
-	"github.com/rowcall/rowcall/store/storetest"
 )
 
 func TestBatchesArriveAsArraysInOrderThoughAThirdOfThemFails(t *testing.T) {
 	t.Parallel()
-	cluster := storetest.Cluster(t, nil)
-	w := newWorld(t, cluster, cluster)
-	db := database(t, cluster)
-	mustExec(t, db, `CREATE TABLE items (id bigint PRIMARY KEY, n bigint NOT NULL)`)
-	w.start(t)
-	w.awaitState(t, "streaming")
+	w, db := streaming(t, `CREATE TABLE items (id bigint PRIMARY KEY, n bigint NOT NULL)`)
 	r := hooktest.Start(t, hooktest.Config{})
 	sub := w.subscribe(t, map[string]any{
 		"name": "items", "events": []string{"public.items.*"}, "endpoint": map[string]any{"url": r.URL()},
@@ -87,12 +81,7 @@ func TestBatchesArriveAsArraysInOrderThoughAThirdOfThemFails(t *testing.T) {
 
 func TestARefusedEventInABatchOfAThousandIsFoundAndAloneBecomesADeadLetter(t *testing.T) {
 	t.Parallel()
-	cluster := storetest.Cluster(t, nil)
-	w := newWorld(t, cluster, cluster)
-	db := database(t, cluster)
-	mustExec(t, db, `CREATE TABLE items (id bigint PRIMARY KEY)`)
-	w.start(t)
-	w.awaitState(t, "streaming")
+	w, db := streaming(t, `CREATE TABLE items (id bigint PRIMARY KEY)`)
 	var mu sync.Mutex
 	var refused []int // sizes
 	isPoison := func(d hooktest.Delivery) bool { return bytes.Contains(d.Data, []byte(`"id":700}`)) }

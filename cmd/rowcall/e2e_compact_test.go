@@ -5,18 +5,11 @@ import (
 	"time"
 
 	"github.com/rowcall/rowcall/dispatch/hooktest"
-	"github.com/rowcall/rowcall/store/storetest"
 )
 
 func TestACompactSubscriptionGetsTheLatestOfEachRowFromABacklogAndEverythingLive(t *testing.T) {
 	t.Parallel()
-	cluster := storetest.Cluster(t, nil)
-	w := newWorld(t, cluster, cluster)
-	db := database(t, cluster)
-	mustExec(t, db, `CREATE TABLE items (id bigint PRIMARY KEY, n bigint NOT NULL)`)
-	mustExec(t, db, `INSERT INTO items SELECT i, 0 FROM generate_series(1, 20) i`)
-	w.start(t)
-	w.awaitState(t, "streaming")
+	w, db := streaming(t, `CREATE TABLE items (id bigint PRIMARY KEY, n bigint NOT NULL)`, `INSERT INTO items SELECT i, 0 FROM generate_series(1, 20) i`)
 	r := hooktest.Start(t, hooktest.Config{})
 	sub := w.subscribe(t, map[string]any{
 		"name": "items", "events": []string{"public.items.*"}, "compact": true, "endpoint": map[string]any{"url": r.URL()},

@@ -20,13 +20,7 @@ import (
 
 func TestAReceiverThatFailsAtRandomGetsEverythingInOrderAndOnce(t *testing.T) {
 	t.Parallel()
-	cluster := storetest.Cluster(t, nil)
-	w := newWorld(t, cluster, cluster)
-	db := database(t, cluster)
-	mustExec(t, db, `CREATE TABLE items (id bigint PRIMARY KEY, n bigint NOT NULL)`)
-	mustExec(t, db, `INSERT INTO items SELECT i, 0 FROM generate_series(1, 200) i`)
-	w.start(t)
-	w.awaitState(t, "streaming")
+	w, db := streaming(t, `CREATE TABLE items (id bigint PRIMARY KEY, n bigint NOT NULL)`, `INSERT INTO items SELECT i, 0 FROM generate_series(1, 200) i`)
 	var mu sync.Mutex
 	random := rand.New(rand.NewPCG(7, 7))
 	r := hooktest.Start(t, hooktest.Config{Reply: func(hooktest.Delivery) hooktest.Reply {
@@ -70,12 +64,7 @@ func TestAReceiverThatFailsAtRandomGetsEverythingInOrderAndOnce(t *testing.T) {
 }
 
 func TestLatencyBesideAnEndpointThatHangs(t *testing.T) {
-	cluster := storetest.Cluster(t, nil)
-	w := newWorld(t, cluster, cluster)
-	db := database(t, cluster)
-	mustExec(t, db, `CREATE TABLE items (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n bigint NOT NULL)`)
-	w.start(t)
-	w.awaitState(t, "streaming")
+	w, db := streaming(t, `CREATE TABLE items (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n bigint NOT NULL)`)
 	r := hooktest.Start(t, hooktest.Config{})
 	w.subscribe(t, map[string]any{"name": "well", "events": []string{"public.items.*"}, "endpoint": map[string]any{"url": r.URL()}})
 	const n = 500

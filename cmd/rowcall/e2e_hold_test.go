@@ -12,7 +12,6 @@ import (
 
 	"github.com/rowcall/rowcall/api/client"
 	"github.com/rowcall/rowcall/dispatch/hooktest"
-	"github.com/rowcall/rowcall/store/storetest"
 )
 
 // heldLane is a subscription of TestALaneGivesUpWhatItsHoldLimitSaysAndNothingElse.
@@ -70,12 +69,7 @@ UNION SELECT d."offset" FROM rowcall.deliveries d JOIN rowcall.cursors c ON c.la
 // its keys, and nothing is lost unseen.
 func TestALaneGivesUpWhatItsHoldLimitSaysAndNothingElse(t *testing.T) {
 	t.Parallel()
-	cluster := storetest.Cluster(t, nil)
-	w := newWorld(t, cluster, cluster)
-	db := database(t, cluster)
-	mustExec(t, db, `CREATE TABLE items (id bigint PRIMARY KEY, n bigint, note text)`)
-	w.start(t)
-	w.awaitState(t, "streaming")
+	w, db := streaming(t, `CREATE TABLE items (id bigint PRIMARY KEY, n bigint, note text)`)
 	down := func(hooktest.Delivery) hooktest.Reply { return hooktest.Reply{Status: 503} }
 	lanes := []*heldLane{
 		{name: "age, dead-letter, down", limit: map[string]any{"age": "1m", "then": "dead-letter"}, age: "4s"},

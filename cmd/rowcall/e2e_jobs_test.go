@@ -12,7 +12,6 @@ import (
 
 	"github.com/rowcall/rowcall/api/client"
 	"github.com/rowcall/rowcall/dispatch/hooktest"
-	"github.com/rowcall/rowcall/store/storetest"
 )
 
 // Twenty thousand dead letters are retried by one command, and rowcall is killed
@@ -21,12 +20,7 @@ import (
 func TestE2EABulkRetryGoesOnAfterAKill(t *testing.T) {
 	t.Parallel()
 	const keys, events = 500, 25_000
-	cluster := storetest.Cluster(t, nil)
-	w := newWorld(t, cluster, cluster)
-	db := database(t, cluster)
-	mustExec(t, db, `CREATE TABLE items (id int PRIMARY KEY, n int NOT NULL)`)
-	w.start(t)
-	w.awaitState(t, "streaming")
+	w, db := streaming(t, `CREATE TABLE items (id int PRIMARY KEY, n int NOT NULL)`)
 	var healed atomic.Bool
 	r := hooktest.Start(t, hooktest.Config{Reply: func(d hooktest.Delivery) hooktest.Reply {
 		if healed.Load() || d.Sequence%5 == 0 { // a fifth gets through: nobody takes the endpoint to be down
@@ -116,12 +110,7 @@ func TestE2EABulkRetryGoesOnAfterAKill(t *testing.T) {
 
 func TestBulkRetriesAndDiscardsAreAskedForFirstAndFollowed(t *testing.T) {
 	t.Parallel()
-	cluster := storetest.Cluster(t, nil)
-	w := newWorld(t, cluster, cluster)
-	db := database(t, cluster)
-	mustExec(t, db, `CREATE TABLE items (id int PRIMARY KEY)`)
-	w.start(t)
-	w.awaitState(t, "streaming")
+	w, db := streaming(t, `CREATE TABLE items (id int PRIMARY KEY)`)
 	var healed atomic.Bool
 	r := hooktest.Start(t, hooktest.Config{Reply: func(hooktest.Delivery) hooktest.Reply {
 		if healed.Load() {

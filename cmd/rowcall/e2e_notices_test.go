@@ -26,12 +26,7 @@ func noticesOf(r *hooktest.Receiver, kind string) []map[string]any {
 
 func TestNoticesReachWhoNamesThemAndNobodyElse(t *testing.T) {
 	t.Parallel()
-	cluster := storetest.Cluster(t, nil)
-	w := newWorld(t, cluster, cluster)
-	db := database(t, cluster)
-	mustExec(t, db, `CREATE TABLE items (id bigint PRIMARY KEY, n bigint)`)
-	w.start(t)
-	w.awaitState(t, "streaming")
+	w, db := streaming(t, `CREATE TABLE items (id bigint PRIMARY KEY, n bigint)`)
 	ops, all, one := hooktest.Start(t, hooktest.Config{}), hooktest.Start(t, hooktest.Config{}), hooktest.Start(t, hooktest.Config{})
 	w.subscribe(t, map[string]any{"name": "ops", "events": []string{"rowcall.**"}, "endpoint": map[string]any{"url": ops.URL()}})
 	w.subscribe(t, map[string]any{"name": "all", "events": []string{"**"}, "endpoint": map[string]any{"url": all.URL()}})

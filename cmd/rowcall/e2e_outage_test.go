@@ -9,7 +9,6 @@ import (
 
 	"github.com/rowcall/rowcall/api/client"
 	"github.com/rowcall/rowcall/dispatch/hooktest"
-	"github.com/rowcall/rowcall/store/storetest"
 )
 
 // fails answers every delivery with 503.
@@ -29,12 +28,7 @@ func (w *world) health(t *testing.T, id string) client.EndpointHealth {
 
 func TestItsProbesDecideWhenAnEndpointThatIsDownIsAsked(t *testing.T) {
 	t.Parallel()
-	cluster := storetest.Cluster(t, nil)
-	w := newWorld(t, cluster, cluster)
-	db := database(t, cluster)
-	mustExec(t, db, `CREATE TABLE items (id bigint PRIMARY KEY)`)
-	w.start(t)
-	w.awaitState(t, "streaming")
+	w, db := streaming(t, `CREATE TABLE items (id bigint PRIMARY KEY)`)
 	r := hooktest.Start(t, hooktest.Config{Reply: fails})
 	sub := w.subscribe(t, map[string]any{
 		"name": "items", "events": []string{"public.items.*"}, "endpoint": map[string]any{"url": r.URL()},
@@ -99,12 +93,7 @@ func isConflict(err error) bool {
 
 func TestItsWindowDecidesWhenAnEndpointGetsAnything(t *testing.T) {
 	t.Parallel()
-	cluster := storetest.Cluster(t, nil)
-	w := newWorld(t, cluster, cluster)
-	db := database(t, cluster)
-	mustExec(t, db, `CREATE TABLE items (id bigint PRIMARY KEY)`)
-	w.start(t)
-	w.awaitState(t, "streaming")
+	w, db := streaming(t, `CREATE TABLE items (id bigint PRIMARY KEY)`)
 	window := func(opened time.Time) map[string]any {
 		return map[string]any{"cron": fmt.Sprintf("%d %d * * *", opened.Minute(), opened.Hour()), "for": "6h"}
 	}
@@ -139,12 +128,7 @@ func TestItsWindowDecidesWhenAnEndpointGetsAnything(t *testing.T) {
 
 func TestItsRateLimitSpreadsWhatAnEndpointGets(t *testing.T) {
 	t.Parallel()
-	cluster := storetest.Cluster(t, nil)
-	w := newWorld(t, cluster, cluster)
-	db := database(t, cluster)
-	mustExec(t, db, `CREATE TABLE items (id bigint PRIMARY KEY)`)
-	w.start(t)
-	w.awaitState(t, "streaming")
+	w, db := streaming(t, `CREATE TABLE items (id bigint PRIMARY KEY)`)
 	r := hooktest.Start(t, hooktest.Config{})
 	w.subscribe(t, map[string]any{
 		"name": "items", "events": []string{"public.items.*"}, "endpoint": map[string]any{"url": r.URL()}, "rate_limit": map[string]any{"per_second": 20},

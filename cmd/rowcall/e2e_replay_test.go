@@ -14,7 +14,6 @@ import (
 
 	"github.com/rowcall/rowcall/api/client"
 	"github.com/rowcall/rowcall/dispatch/hooktest"
-	"github.com/rowcall/rowcall/store/storetest"
 )
 
 // liveFrom is the first id of the rows that are written while a replay runs.
@@ -65,12 +64,7 @@ func (w *liveWriter) p99(r *hooktest.Receiver, from, until time.Time) (time.Dura
 // at the kill, and live events came as fast as before.
 func TestLatencyBesideAReplayThatGoesOnAfterAKill(t *testing.T) {
 	const events = 100_000
-	cluster := storetest.Cluster(t, nil)
-	w := newWorld(t, cluster, cluster)
-	db := database(t, cluster)
-	mustExec(t, db, `CREATE TABLE items (id int PRIMARY KEY)`)
-	w.start(t)
-	w.awaitState(t, "streaming")
+	w, db := streaming(t, `CREATE TABLE items (id int PRIMARY KEY)`)
 	mustExec(t, db, `INSERT INTO items SELECT generate_series(1, $1::int)`, events)
 	waitFor(t, time.Minute, "all is in the log", func() bool {
 		page, err := w.api.Events(t.Context(), client.EventQuery{PageQuery: client.PageQuery{Limit: 1}})
@@ -162,12 +156,7 @@ func TestLatencyBesideAReplayThatGoesOnAfterAKill(t *testing.T) {
 func TestAReplaySharesTheEndpointWithItsSubscription(t *testing.T) {
 	t.Parallel()
 	const rows = 60
-	cluster := storetest.Cluster(t, nil)
-	w := newWorld(t, cluster, cluster)
-	db := database(t, cluster)
-	mustExec(t, db, `CREATE TABLE items (id int PRIMARY KEY, n int NOT NULL DEFAULT 0)`)
-	w.start(t)
-	w.awaitState(t, "streaming")
+	w, db := streaming(t, `CREATE TABLE items (id int PRIMARY KEY, n int NOT NULL DEFAULT 0)`)
 	mustExec(t, db, `INSERT INTO items SELECT generate_series(1, $1::int)`, rows)
 	mustExec(t, db, `UPDATE items SET n = 1`)
 	waitFor(t, time.Minute, "all is in the log", func() bool {

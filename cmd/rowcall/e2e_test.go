@@ -60,6 +60,20 @@ func newWorld(t *testing.T, source, store *pgtemp.Cluster) *world {
 	return w
 }
 
+// streaming is a world on one cluster with these tables, whose source streams.
+func streaming(t *testing.T, tables ...string) (*world, *pgxpool.Pool) {
+	t.Helper()
+	cluster := storetest.Cluster(t, nil)
+	w := newWorld(t, cluster, cluster)
+	db := database(t, cluster)
+	for _, sql := range tables {
+		mustExec(t, db, sql)
+	}
+	w.start(t)
+	w.awaitState(t, "streaming")
+	return w, db
+}
+
 func newClient(t *testing.T, url, key string) *client.Client {
 	t.Helper()
 	transport := &http.Transport{}
@@ -224,12 +238,7 @@ func (l *lockedBuffer) String() string {
 
 func TestFourVariablesCaptureTablesAndDeliverThem(t *testing.T) {
 	t.Parallel()
-	cluster := storetest.Cluster(t, nil)
-	w := newWorld(t, cluster, cluster)
-	db := database(t, cluster)
-	mustExec(t, db, `CREATE TABLE orders (id bigint PRIMARY KEY, status text NOT NULL, total numeric(10,2))`)
-	w.start(t)
-	w.awaitState(t, "streaming")
+	w, db := streaming(t, `CREATE TABLE orders (id bigint PRIMARY KEY, status text NOT NULL, total numeric(10,2))`)
 	r := hooktest.Start(t, hooktest.Config{})
 	sub := w.subscribe(t, map[string]any{
 		"name": "orders", "events": []string{"public.orders.*"}, "endpoint": map[string]any{"url": r.URL()},
