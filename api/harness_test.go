@@ -34,13 +34,15 @@ type world struct {
 	logs  *lockedBuffer
 	doc   func() *openapi3.T
 	url   string // of the database
+
+	cipher *subscriptions.Cipher
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	url := storetest.URL(t)
+	url, cipher := storetest.URL(t), storetest.Cipher(t)
 	w := &world{
-		t: t, url: url, store: storetest.OpenWith(t, store.Config{URL: url}),
+		t: t, url: url, cipher: cipher, store: storetest.OpenWith(t, store.Config{URL: url, Cipher: cipher}),
 		keys: map[api.Scope]string{}, logs: &lockedBuffer{},
 	}
 	conn, err := pgx.Connect(t.Context(), url)

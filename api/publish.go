@@ -65,6 +65,13 @@ func (a *API) publish(ctx context.Context, in *publishInput) (*publishOutput, er
 	if err != nil {
 		return nil, err
 	}
+	if claim := claimOf(ctx); claim != nil {
+		for i := range events {
+			if events[i].ID == "" {
+				events[i].ID = derivedID(claim, i)
+			}
+		}
+	}
 	done, err := a.store.Publish(ctx, events)
 	if err != nil {
 		return nil, err

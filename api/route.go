@@ -54,6 +54,11 @@ func handle[I, O any](a *API, op huma.Operation, scope Scope, fn func(context.Co
 		op.SkipValidateBody = true // the handler's parser is the one judge of a body
 		op.Middlewares = append(op.Middlewares, checkBodyHeaders)
 	}
+	if op.Method == http.MethodPost {
+		op.Parameters = append(op.Parameters, idempotencyParam())
+		op.Middlewares = append(op.Middlewares, a.idempotent)
+		op.Errors = append(op.Errors, http.StatusConflict)
+	}
 	op.Security = []map[string][]string{{securityName: {string(scope)}}}
 	op.Extensions = map[string]any{"x-scope": string(scope)}
 	var described map[string]*huma.MediaType
@@ -68,7 +73,7 @@ func handle[I, O any](a *API, op huma.Operation, scope Scope, fn func(context.Co
 		asked, cancel := context.WithTimeout(ctx, requestTimeout)
 		defer cancel()
 		if audited(op) {
-			asked = store.WithChange(asked, &store.Change{Actor: caller(ctx), Remote: remoteOf(ctx), Action: op.OperationID})
+			asked = store.WithChange(asked, &store.Change{Actor: caller(ctx), Remote: remoteOf(ctx), Action: op.OperationID, Claim: claimOf(ctx)})
 		}
 		out, err := fn(asked, in)
 		if err != nil {

@@ -21,6 +21,10 @@ type Change struct {
 	Before json.RawMessage
 	After  json.RawMessage // members that differ, without secrets; nil: none is known
 
+	// Claim is under what the change was asked for: its key names the object from
+	// the transaction of the change on. nil: without an idempotency key.
+	Claim *IdempotencyClaim
+
 	recorded bool
 }
 
@@ -65,6 +69,9 @@ func audit(ctx context.Context, q querier, object string, before, after any) err
 		return fmt.Errorf("audit: %w", err)
 	}
 	_, err = q.Exec(ctx, insertAuditSQL, cleanText(c.Actor), cleanText(c.Remote), c.Action, cleanText(object), null(string(old)), null(string(fresh)))
+	if err == nil {
+		err = c.Claim.mark(ctx, q, object)
+	}
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}

@@ -61,7 +61,7 @@ func (s *Store) retain(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(s.dropDeadLetters(ctx), s.dropDeadRanges(ctx), s.dropJobs(ctx), s.retainEvents(ctx), s.dropKept(ctx),
-		s.retainAttempts(ctx), s.prunePublished(ctx), s.thinTimes(ctx))
+		s.retainAttempts(ctx), s.prunePublished(ctx), s.pruneIdempotency(ctx), s.thinTimes(ctx))
 }
 
 const dropDeadSQL = `
