@@ -393,7 +393,11 @@ func (s *session) disable(l *lane, reason string) error {
 		return nil
 	}
 	sub.State, sub.StateReason = subscriptions.Disabled, reason
-	if err := s.store.UpdateSubscription(ctx, &sub, sub.Version); err != nil {
+	err = s.store.UpdateSubscription(ctx, &sub, sub.Version)
+	if errors.Is(err, store.ErrConflict) {
+		return nil // it has been changed now, or held by another reply that said the same
+	}
+	if err != nil {
 		return err
 	}
 	s.log.Warn().Str("subscription", string(l.sub.ID)).Str("reason", reason).Msg("subscription disabled")
