@@ -5,7 +5,30 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/rowcall/rowcall/store"
 )
+
+func TestWhatAnExpressionHoldsIsSaid(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	sub := w.subscribe(map[string]any{"filter": "data.op == 'insert'"})
+	first := w.write(w.source("shop"), 1, "{}")
+	w.settle(sub.ID, []store.Delivery{{Offset: first, State: store.Blocked, Keys: []string{"k"}, Reason: "filter_error", Error: "no such key: op"}}, nil)
+	if page := w.page("/failed"); !strings.Contains(page, "orders has a filter that fails on the event") || strings.Contains(page, "waiting behind") {
+		t.Error("the failures do not say that the filter fails")
+	}
+	w.exec(`UPDATE rowcall.cursors SET health = '{"hold":"filter_error","hold_error":"no such key: op","hold_version":1}'`)
+	for path, want := range map[string]string{
+		"/":                        "Nothing flows: orders",
+		"/subscriptions":           "1 subscription, 1 faulty.",
+		"/subscriptions/" + sub.ID: "on most of them it fails: no such key: op",
+	} {
+		if page := w.page(path); !strings.Contains(page, want) || path == "/" && !strings.Contains(page, "no such key: op") {
+			t.Errorf("%s does not say %q", path, want)
+		}
+	}
+}
 
 func TestAPageOfEventsThatFindsNoneYetLeadsOn(t *testing.T) {
 	t.Parallel()

@@ -83,6 +83,10 @@ type groupRow struct {
 	Name, Link string
 }
 
+// Fails reports whether an expression of the subscription fails on the events:
+// they wait for an edit, not for others.
+func (g *groupRow) Fails() bool { return g.Reason == "filter_error" || g.Reason == "transform_error" }
+
 // groupFilter selects the deliveries of a group.
 func groupFilter(g *client.DeliveryGroup) failedFilter {
 	f := failedFilter{Subscription: g.Subscription, State: g.State, Reason: g.Reason}

@@ -158,7 +158,11 @@ func (s *standing) needs() []need {
 		case "disabled":
 			list = append(list, need{conditionState("disabled"), r.Name, link, "was disabled; its events are held.", sentence(r.StateReason), link + "/resume", "Resume…"})
 		case "faulty":
-			list = append(list, need{conditionState("faulty"), r.Name, link, "cannot be sent to as it is set up; its events are held.", sentence(r.Reason), link + "/edit", "Edit"})
+			text, more := "cannot be sent to as it is set up; its events are held.", r.Reason
+			if r.HoldError != "" {
+				text, more = "has a filter or transform that fails on most events; they are held until it is edited.", r.HoldError
+			}
+			list = append(list, need{conditionState("faulty"), r.Name, link, text, sentence(more), link + "/edit", "Edit"})
 		case "parked", "probing":
 			text := reasonText(r.Reason)
 			if r.Since != nil {

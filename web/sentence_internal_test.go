@@ -69,6 +69,8 @@ func TestWhatNeedsAPersonIsListedWorstFirst(t *testing.T) {
 			{Subscription: "sub_1", Name: "billing", Condition: "failing", Dead: 2},
 			{Subscription: "sub_2", Name: "mail", Condition: "parked", Reason: "refused", Since: new(now.Add(-52 * time.Hour)), NextProbeAt: new(now.Add(11 * time.Minute)), Waiting: client.LogCount{Events: 46003}},
 			{Subscription: "sub_3", Name: "old", Condition: "paused"},
+			{Subscription: "sub_5", Name: "paid", Condition: "faulty", HoldError: "filter: no such key: total"},
+			{Subscription: "sub_6", Name: "odd", Condition: "faulty", Reason: "its URL cannot be used"},
 			{Subscription: "sub_4", Name: "gone", Condition: "disabled", StateReason: "answered 410"},
 		},
 	}
@@ -79,6 +81,8 @@ func TestWhatNeedsAPersonIsListedWorstFirst(t *testing.T) {
 	want := []string{
 		"gap: b may have lost changes; deliveries wait at the gap. slot gone.",
 		"dead: billing 2 events ended undelivered. Their payloads are kept; retry them once the cause is mended, or discard them.",
+		"faulty: paid has a filter or transform that fails on most events; they are held until it is edited. filter: no such key: total.",
+		"faulty: odd cannot be sent to as it is set up; its events are held. its URL cannot be used.",
 		"disabled: gone was disabled; its events are held. answered 410.",
 		"waiting: main cannot be reached; it is tried again by itself. connection refused.",
 		"parked: mail refused the connection for 2 d 4 h. 46,003 events held in order. Next probe in 11 min.",

@@ -82,6 +82,9 @@ func subscriptionTitle(view *subscriptionView) string {
 	case "parked", "probing":
 		return view.Name + " " + reasonText(view.Row.Reason) + "."
 	case "faulty":
+		if view.Row.HoldError != "" {
+			return view.Name + " has a filter or transform that fails."
+		}
 		return view.Name + " cannot be sent to as it is set up."
 	case "closed":
 		return view.Name + " is outside its window."
