@@ -30,6 +30,23 @@ func TestWhatAnExpressionHoldsIsSaid(t *testing.T) {
 	}
 }
 
+func TestAnEventIsReachedWhateverItsIDHolds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, id := range []string{"a/b", "a?b", "a#b", "50%2F", "a b+c&d", "../../x", `"'<>`, "é😀"} {
+		if _, err := w.store.Publish(t.Context(), []store.Published{{ID: id, Type: "x"}}); err != nil {
+			t.Fatal(err)
+		}
+		link := regexp.MustCompile(`<a href="(/events/[^"]+)">x</a>`).FindStringSubmatch(w.page("/events"))
+		if link == nil {
+			t.Fatalf("%s is not listed", id)
+		}
+		if page := w.page(html.UnescapeString(link[1])); !strings.Contains(html.UnescapeString(page), `<span class="faint mono">`+id+`</span>`) {
+			t.Errorf("%s leads to another page than that of %q", link[1], id)
+		}
+	}
+}
+
 func TestAPageOfEventsThatFindsNoneYetLeadsOn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
