@@ -190,6 +190,7 @@ func TestAFaultyEventIsNamedByItsPlaceAndNothingIsTaken(t *testing.T) {
 		{"application/json", `{"type":"x","key":"\u0000"}`, "body.key", 422},
 		{"application/json", `{"type":"x","source":"a b"}`, "body.source", 422},
 		{"application/json", `{"type":"x","id":"` + strings.Repeat("a", 513) + `"}`, "body.id", 422},
+		{"application/json", `{"type":"x","id":"a\tb"}`, "body.id", 422},
 		{"application/json", `{"type":"x","time":"2026-11-20T12:00:00+24:00"}`, "body.time", 422},
 		{"application/json", `{"type":"x","time":"2026-11-20T12:00:00+23:60"}`, "body.time", 422},
 		{"application/json", `{"type":"x","time":"2026-11-20T1:00:00Z"}`, "body.time", 422},

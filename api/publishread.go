@@ -216,6 +216,8 @@ func (r *eventReader) member(name string, value json.RawMessage) {
 	case name == "id":
 		if e.ID = r.text(name, value, maxEventID); e.ID == "" {
 			r.fault(name, "must not be empty")
+		} else if !plainText(e.ID) {
+			r.fault(name, "must not hold control characters: no path could name the event")
 		}
 	case name == "source":
 		if e.Given.Source = r.text(name, value, maxEventText); e.Given.Source == "" {
