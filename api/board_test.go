@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -93,6 +94,17 @@ func TestEndpointsAreListedWorstFirstAndAddUp(t *testing.T) {
 	w.do(request{method: "GET", path: "/v1/endpoints?subscription=x", scope: api.ScopeRead}).problem(t, http.StatusUnprocessableEntity, "validation")
 	w.do(request{method: "GET", path: "/v1/endpoints?q=x&cursor=" + *get("?limit=1").NextCursor, scope: api.ScopeRead}).
 		problem(t, http.StatusUnprocessableEntity, "validation")
+}
+
+func TestACursorOfALongNameIsTaken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, first := range []string{"a", "b"} {
+		w.subscribe(first + strings.Repeat("😀", 99))
+	}
+	if got := w.pages("/v1/endpoints?limit=1"); len(got) != 2 {
+		t.Errorf("listed %q", got)
+	}
 }
 
 func TestASubscriptionWhoseExpressionFailsIsFaultyUntilItIsEdited(t *testing.T) {

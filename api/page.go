@@ -16,7 +16,7 @@ const maxPageBytes = 8 << 20
 // exported because the framework passes over what is not, when embedded.
 type PageInput struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Items a page has at most."`
-	Cursor string `query:"cursor" maxLength:"512" doc:"next_cursor of the page before, with the same filters."`
+	Cursor string `query:"cursor" maxLength:"1024" doc:"next_cursor of the page before, with the same filters."`
 }
 
 // page is a list's answer.
