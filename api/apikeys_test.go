@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -185,6 +186,65 @@ func TestAKeyWithLabelsSeesItsSubscriptionsAndNothingOfOthers(t *testing.T) {
 		if p := w.do(request{method: "GET", path: path, key: key}).problem(t, 403, "forbidden"); !strings.Contains(p.Detail, "labels") {
 			t.Errorf("%s: %+v", path, p)
 		}
+	}
+}
+
+// Every route of the document, for a key that holds every scope and is restricted:
+// it refuses the key, or shows and changes nothing of others.
+func TestNoRouteShowsARestrictedKeyWhatIsOfOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	key := api.NewKey()
+	hash, err := api.HashKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.exec(`INSERT INTO rowcall.api_keys (id, name, hash, scopes, labels) VALUES ('key_own', 'own', $1, '{admin}', '{"team":"growth"}')`, hash)
+	w.subscribe("own", `"labels":{"team":"growth"}`)
+	other := w.subscribe("of-others", `"labels":{"team":"core"}`)["id"].(string)
+	claim, _ := w.claim("shop")
+	w.write(claim, 1, 2, func(int) string { return "{}" })
+	lane, at := w.settle(other, store.Delivery{Offset: 1, State: store.Dead, Keys: []string{"k"}, Reason: "rejected"}), time.Now()
+	if err := w.store.SaveAttempts(t.Context(), []store.Attempt{{At: at, Lane: lane, Offset: 1, Attempt: 1, Status: 400, Outcome: 1, Reason: "rejected"}}); err != nil {
+		t.Fatal(err)
+	}
+	var j, r jobJSON
+	w.bulk("retry", `{"subscription":"`+other+`"}`).into(t, &j)
+	w.do(request{method: "POST", path: "/v1/replays", scope: api.ScopeDeliver, body: `{"subscription":"` + other + `","from":{"offset":1}}`}).into(t, &r)
+	w.exec(`INSERT INTO rowcall.dead_ranges (lane, "from", past, patterns, events, bytes, reason) VALUES ($1, 1, 2, '{public.**}', 1, 1, '')`, lane)
+	w.write(claim, 2, 1, func(int) string { return "{}" }) // which its lane keeps in the log
+	ids := map[string]string{
+		"subscriptions": other, "deliveries": deliveryOf(lane, 1), "attempts": attemptOf(at, lane), "jobs": j.ID, "replays": r.ID, "dead-ranges": "drg_1",
+	}
+	refused := 0
+	for path, item := range loadDocument(t, w.api).Paths.Map() {
+		for method, op := range item.Operations() {
+			if op.OperationID == "tail" { // it does not end: it has tests of its own
+				continue
+			}
+			kind, _, _ := strings.Cut(strings.TrimPrefix(path, "/v1/"), "/")
+			one := strings.Contains(path, "{")
+			r := request{method: method, path: strings.NewReplacer("{id}", cmp.Or(ids[kind], "x"), "{name}", "shop").Replace(path), key: key}
+			if op.RequestBody != nil {
+				for media := range op.RequestBody.Value.Content {
+					r.body, r.header = "{}", map[string]string{"Content-Type": media}
+				}
+			}
+			switch a := w.do(r); {
+			case a.status == http.StatusForbidden:
+				refused++
+				if p := a.problem(t, http.StatusForbidden, "forbidden"); !strings.Contains(p.Detail, "labels") {
+					t.Errorf("%s %s: %s", method, path, a.body)
+				}
+			case one && ids[kind] == "":
+				t.Errorf("%s %s lets a restricted key in: have this test ask for one of others", method, path)
+			case one && a.status != http.StatusNotFound, strings.Contains(a.body, other), strings.Contains(a.body, "of-others"):
+				t.Errorf("%s %s answers of others: %d %s", method, path, a.status, a.body)
+			}
+		}
+	}
+	if refused < 20 {
+		t.Errorf("only %d routes refuse the key", refused)
 	}
 }
 
