@@ -32,6 +32,7 @@ type Config struct {
 	URLs          URLChecker
 	Registry      *prometheus.Registry            // what /metrics shows; default: an own one with nothing but the API's metrics
 	Version       string                          // stands in the OpenAPI document; default "dev"
+	Rate          float64                         // requests a second of one key, and twice as many at once; 0: no limit
 	Test          TestSender                      // sends test events; default: none are sent
 	Draining      <-chan struct{}                 // closed when the service begins to stop: streams end; default never
 	Draft         Drafter                         // makes what GET /v1/deliveries/{id}/request shows; default: an error
@@ -56,6 +57,9 @@ func (c Config) validate() error {
 	}
 	if c.MetricsAge < 0 {
 		errs = append(errs, errors.New("MetricsAge: below zero"))
+	}
+	if c.Rate < 0 {
+		errs = append(errs, errors.New("Rate: below zero"))
 	}
 	if c.Subscriptions < 0 {
 		errs = append(errs, errors.New("Subscriptions: below zero"))
@@ -100,6 +104,7 @@ type API struct {
 	auth   *authenticator
 	ready  *readiness
 	tails  tails
+	rates  *buckets // nil: no limit
 	tests  *buckets
 	spec   []byte
 
@@ -124,6 +129,9 @@ func New(st *store.Store, config Config) (*API, error) {
 		programs: subscriptions.NewPrograms(),
 	}
 	a.ready = newReadiness(st, config)
+	if config.Rate > 0 {
+		a.rates = newBuckets(config.Rate, max(1, int(2*config.Rate)))
+	}
 	a.router.Use(a.recoverPanics, setHeaders, refuseBadPaths)
 	a.router.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		writeProblem(w, newProblem(problemNotFound, "there is no such route"))

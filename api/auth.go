@@ -184,6 +184,9 @@ func (a *API) authorize(scope Scope, labels bool) func(huma.Context, func(huma.C
 			return
 		}
 		key, err := a.auth.find(r.Context(), text)
+		if err == nil && !a.withinRate(ctx, key) {
+			return
+		}
 		switch {
 		case errors.Is(err, ErrKeyForm):
 			refuse(ctx, a.auth.fail(peer.Addr(), text, "the key is mistyped or cut off: its form or checksum is wrong"))
@@ -211,4 +214,19 @@ func (a *API) keyOf(r *http.Request) (store.APIKey, error) {
 // isRefusal reports whether an error of find means that there is no such key.
 func isRefusal(err error) bool {
 	return errors.Is(err, ErrKeyForm) || errors.Is(err, store.ErrNotFound)
+}
+
+// withinRate counts a request of a key, says in the answer what is left, and
+// refuses it where that is nothing.
+func (a *API) withinRate(ctx huma.Context, key store.APIKey) bool {
+	if a.rates == nil {
+		return true
+	}
+	wait, left := a.rates.take(cmp.Or(key.Parent, key.ID), time.Now())
+	a.rates.headers(ctx.SetHeader, left)
+	if wait > 0 {
+		refuse(ctx, newProblem(problemRateLimited, "the key asks more often than it may: ROWCALL_API_RATE says how often").with("Retry-After", seconds(wait)))
+		return false
+	}
+	return true
 }

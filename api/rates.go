@@ -32,8 +32,8 @@ func newBuckets(perSecond float64, burst int) *buckets {
 }
 
 // take takes a token. It returns how long the name is to wait for one, 0 where it
-// got one.
-func (b *buckets) take(name string, now time.Time) (wait time.Duration) {
+// got one, and how many are left.
+func (b *buckets) take(name string, now time.Time) (wait time.Duration, left int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l := b.of[name]
@@ -49,7 +49,15 @@ func (b *buckets) take(name string, now time.Time) (wait time.Duration) {
 	if wait = r.DelayFrom(now); wait > 0 {
 		r.CancelAt(now)
 	}
-	return wait
+	return wait, max(0, int(l.limiter.TokensAt(now)))
+}
+
+// headers say how much a name may ask for, and how much of it is left (the draft
+// of RateLimit header fields).
+func (b *buckets) headers(set func(name, value string), left int) {
+	full := time.Duration(float64(b.burst-left) / float64(b.rate) * float64(time.Second))
+	set("RateLimit-Policy", `"key";q=`+strconv.Itoa(b.burst)+";w="+seconds(time.Duration(float64(b.burst)/float64(b.rate)*float64(time.Second))))
+	set("RateLimit", `"key";r=`+strconv.Itoa(left)+";t="+seconds(full))
 }
 
 func (b *buckets) forget() {

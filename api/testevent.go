@@ -71,7 +71,7 @@ func (a *API) testSubscription(ctx context.Context, in *getInput) (*testOutput, 
 	if a.config.Test == nil {
 		return nil, newProblem(problemUnavailable, "this instance sends nothing")
 	}
-	if wait := a.tests.take(caller(ctx), time.Now()); wait > 0 {
+	if wait, _ := a.tests.take(caller(ctx), time.Now()); wait > 0 {
 		return nil, newProblem(problemRateLimited, "a key may ask for ten tests a minute").with("Retry-After", seconds(wait))
 	}
 	if err := a.store.Record(ctx, "subscription/"+string(sub.ID)); err != nil {

@@ -26,7 +26,7 @@ func (checkCmd) Help() string {
 code 1 where there is a fault; warnings do not count.
 
 Example:
-  ROWCALL_DATABASE_URL=postgres://app:secret@db/app rowcall check`
+  ROWCALL_DATABASE_URL='postgres://app:secret@db/app?sslmode=verify-full' rowcall check`
 }
 
 // finding is one line of check: of the store or of the source.

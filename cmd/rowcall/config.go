@@ -36,6 +36,8 @@ type config struct {
 	publicURL string
 	tls       *tls.Config // nil: plain http
 
+	apiRate float64 // requests a second of one key; 0: no limit
+
 	egressAllow string
 	egressHTTP  bool
 
@@ -87,6 +89,8 @@ type serveFlags struct {
 	listenFlags
 	PublicURL string `placeholder:"URL" help:"The address people open the console at, where it is not a loopback one: its host is let in, its scheme decides on the cookie."`
 
+	APIRate string `default:"500" placeholder:"N" help:"Requests a second to the API of one key, twice as many at once; 0 for no limit; by default ${default}."`
+
 	EgressAllow string `placeholder:"LIST" help:"Targets beyond the public internet: private, or CIDRs and host patterns, with ports, comma-separated."`
 	EgressHTTP  bool   `name:"egress-http" help:"Allow plain http to public targets too."`
 
@@ -113,6 +117,7 @@ func (f *serveFlags) parse(s *settings, stderr *os.File) (config, error) {
 		apiKey:        subscriptions.NewSecret(f.APIKey),
 		listen:        f.Listen,
 		publicURL:     f.PublicURL,
+		apiRate:       s.rate("api_rate", f.APIRate),
 		egressAllow:   f.EgressAllow,
 		egressHTTP:    f.EgressHTTP,
 		retention:     s.duration("retention", f.Retention, time.Minute),
@@ -176,7 +181,7 @@ func (f *storeFlags) parse(s *settings) string {
 		return ""
 	}
 	s.postgresURL("database_url", f.DatabaseURL)
-	return f.DatabaseURL
+	return s.secured("database_url", f.DatabaseURL)
 }
 
 // parse checks what is to be captured.
@@ -186,6 +191,7 @@ func (f *sourceFlags) parse(s *settings, store string) (address, name string, ta
 		address = store
 	} else {
 		s.postgresURL("source_url", address)
+		address = s.secured("source_url", address)
 	}
 	if !sourceNamePattern.MatchString(f.SourceName) {
 		s.add(fault{envName("source_name"), fmt.Sprintf("is %q", f.SourceName), "use 1 to 55 lower-case letters, digits and _: it becomes part of a slot's name"})
@@ -264,6 +270,14 @@ func (s *settings) size(key, text string, least int64) int64 {
 		s.add(fault{envName(key), fmt.Sprintf("is %q, which is not a size", text), "write it as 512MiB or 32GiB, or as a number of bytes"})
 	case n < least:
 		s.add(fault{envName(key), fmt.Sprintf("is %q, which is too small", text), fmt.Sprintf("give it at least %d bytes", least)})
+	}
+	return n
+}
+
+func (s *settings) rate(key, text string) float64 {
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(n >= 0 && n <= 1e6) { // NaN is no rate
+		s.add(fault{envName(key), fmt.Sprintf("is %q", text), "write requests a second, as in 500, or 0 for no limit"})
 	}
 	return n
 }

@@ -57,7 +57,7 @@ func TestDefaultsAreThoseOfTheTable(t *testing.T) {
 		c.retention, c.logMaxBytes, c.deadRetention, c.attempts, c.attemptsRetention, c.maxValueBytes, c.publicURL, c.tls == nil, c.instance,
 	}
 	want := []any{
-		"postgres://app:pw@db:5433/app", time.Minute, "postgres://app:pw@db:5433/app", "main",
+		"postgres://app:pw@db:5433/app?sslmode=verify-full", time.Minute, "postgres://app:pw@db:5433/app?sslmode=verify-full", "main",
 		[]string{"public.*"},
 		"127.0.0.1:8080", "", false,
 		7 * day, int64(32 << 30), 30 * day, "all", 7 * day, int64(16 << 20), "", true, "one",
@@ -93,7 +93,7 @@ func TestSecretsMayStandInFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.databaseURL != "postgres://app:pw@db/app" || c.apiKey.Reveal() != "a-key-of-twenty-characters" || c.cipher == nil {
+	if c.databaseURL != "postgres://app:pw@db/app?sslmode=verify-full" || c.apiKey.Reveal() != "a-key-of-twenty-characters" || c.cipher == nil {
 		t.Errorf("database URL %q, API key %q", c.databaseURL, c.apiKey.Reveal())
 	}
 }

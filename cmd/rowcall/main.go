@@ -33,6 +33,7 @@ type commands struct {
 
 	Subscriptions subscriptionsCmd `cmd:"" aliases:"subs" help:"See and change subscriptions." group:"client"`
 	Events        eventsCmd        `cmd:"" help:"See the log." group:"client"`
+	Apply         applyCmd         `cmd:"" help:"Make subscriptions what a file declares." group:"client"`
 	Tail          tailCmd          `cmd:"" help:"Follow events and attempts as they come." group:"client"`
 	Deliveries    deliveriesCmd    `cmd:"" help:"See, retry and discard what could not be delivered." group:"client"`
 	Log           logCmd           `cmd:"" help:"See what the log weighs, and which subscriptions keep it." group:"client"`

@@ -25,7 +25,7 @@ func (migrateCmd) Help() string {
 	return `serve does this at its start by itself. Use migrate where serve's role may not create tables.
 
 Example:
-  ROWCALL_DATABASE_URL=postgres://owner:secret@db/app rowcall migrate`
+  ROWCALL_DATABASE_URL='postgres://owner:secret@db/app?sslmode=verify-full' rowcall migrate`
 }
 
 // Run brings the schema to the newest version.

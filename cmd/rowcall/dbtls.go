@@ -1,0 +1,65 @@
+package main
+
+import (
+	"net/netip"
+	"regexp"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// How sslmode is written in a connection string of pairs, and in a URL.
+var (
+	sslModeForm  = regexp.MustCompile(`(?:^|\s)sslmode\s*=\s*'?([a-z-]+)`)
+	sslModeQuery = regexp.MustCompile(`[?&]sslmode=([a-z-]+)`)
+)
+
+// secured returns the connection string with the TLS that it needs: verify-full
+// where it goes beyond this machine and names no sslmode. What it names counts,
+// but for prefer and allow, which whoever stands in between can take away.
+func (s *settings) secured(key, text string) string {
+	parsed, err := pgconn.ParseConfig(text)
+	if err != nil || !beyondLoopback(parsed) {
+		return text
+	}
+	form, add := sslModeForm, " sslmode=verify-full"
+	if strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://") {
+		form, add = sslModeQuery, "?sslmode=verify-full"
+		if strings.Contains(text, "?") {
+			add = "&sslmode=verify-full"
+		}
+	}
+	var mode string
+	if found := form.FindStringSubmatch(text); found != nil {
+		mode = found[1]
+	} else {
+		mode, _ = s.env("PGSSLMODE")
+	}
+	switch mode {
+	case "prefer", "allow":
+		s.add(fault{
+			envName(key), "asks for sslmode=" + mode + ", which goes on without TLS where somebody in between wants it",
+			"write sslmode=verify-full, or sslmode=disable where the network itself is trusted",
+		})
+	case "":
+		return text + add
+	}
+	return text
+}
+
+// beyondLoopback reports whether any of the hosts may be another machine.
+func beyondLoopback(c *pgconn.Config) bool {
+	hosts := []string{c.Host}
+	for _, f := range c.Fallbacks {
+		hosts = append(hosts, f.Host)
+	}
+	for _, host := range hosts {
+		if strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || host == "localhost" {
+			continue
+		}
+		if addr, err := netip.ParseAddr(host); err != nil || !addr.Unmap().IsLoopback() {
+			return true
+		}
+	}
+	return false
+}
