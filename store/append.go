@@ -208,6 +208,10 @@ func (s *Store) appendOnce(ctx context.Context, a *appender, claim SourceClaim, 
 			return 0, err
 		}
 		begun = true
+		// Its own head is known only from what committed, and the row is locked.
+		if err := s.checkHead(s.Head(), a.head.next, false); err != nil {
+			return 0, errors.Join(err, w.rollback(ctx))
+		}
 	}
 	if more == nil {
 		switch err := covered(row.at, b); {

@@ -24,6 +24,10 @@ var (
 	ErrTooMany = errors.New("too many")
 	// ErrSchema: the schema is not the one this binary was made for.
 	ErrSchema = errors.New("schema version")
+	// ErrRegressed: the log is shorter than it was, so what is in memory is of
+	// events that are lost. Nothing is written any more; only a new start helps.
+	ErrRegressed = errors.New("the log has lost events that it had: its database was restored, or a standby took over that did not have all; " +
+		"rowcall ends, and starts anew from what is there")
 	// ErrKey: ROWCALL_SECRET_KEY is not the key that the stored secrets were sealed with.
 	ErrKey = errors.New("wrong secret key")
 )

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // head is the offset that the next event gets, as far as this instance knows.
@@ -60,13 +62,57 @@ func (s *Store) Head() Offset { return Offset(s.head.next.Load()) }
 // or when ctx ends.
 func (s *Store) Wait(ctx context.Context, past Offset) error { return s.head.wait(ctx, past) }
 
-const readHeadSQL = `SELECT next, oldest FROM rowcall.log_head`
+// regress notices that the log has become shorter than it was known to be.
+type regress struct {
+	noticed atomic.Bool
+	c       chan struct{} // closed then
+}
+
+// checkHead compares the head as the database has it with what was known before the
+// database was asked, and so durable: ErrRegressed where it is lower. A standby
+// that is behind is no proof: it takes no writes.
+func (s *Store) checkHead(known, next Offset, standby bool) error {
+	if next >= known || standby {
+		return nil
+	}
+	if !s.regress.noticed.Swap(true) {
+		s.log.Error().Int64("known", int64(known)).Int64("head", int64(next)).Msg(ErrRegressed.Error())
+		close(s.regress.c)
+	}
+	return ErrRegressed
+}
+
+// awaitRegress returns ErrRegressed when that is noticed.
+func (s *Store) awaitRegress(ctx context.Context) error {
+	select {
+	case <-s.regress.c:
+		return ErrRegressed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// checkConnection looks at the head over a connection that was just made: before
+// anything else is written to a database that is not the one it was.
+func (s *Store) checkConnection(ctx context.Context, conn *pgx.Conn) error {
+	if s.Head() == 0 {
+		return nil // nothing is known yet
+	}
+	return s.readHead(ctx, conn)
+}
+
+const readHeadSQL = `SELECT next, oldest, pg_is_in_recovery() FROM rowcall.log_head`
 
 // readHead learns the head from the table.
 func (s *Store) readHead(ctx context.Context, q querier) error {
+	known := s.Head()
 	var next, oldest Offset
-	if err := q.QueryRow(ctx, readHeadSQL).Scan(&next, &oldest); err != nil {
+	var standby bool
+	if err := q.QueryRow(ctx, readHeadSQL).Scan(&next, &oldest, &standby); err != nil {
 		return fmt.Errorf("read log head: %w", err)
+	}
+	if err := s.checkHead(known, next, standby); err != nil {
+		return err
 	}
 	s.setOldest(oldest)
 	s.head.advance(next)

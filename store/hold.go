@@ -195,7 +195,7 @@ WHERE e.kind <> $3 GROUP BY 1`
 // finds nothing left to do.
 func (s *Store) EndHold(ctx context.Context, h HoldEnd) (ended HoldEnded, err error) {
 	lease, ok := s.currentLease()
-	if !ok {
+	if !ok || s.regress.noticed.Load() {
 		return ended, fmt.Errorf("end hold of lane %d: %w", h.Lane, ErrFenced)
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {

@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -120,5 +122,124 @@ func TestAStoreThatHangsCostsACallNoMoreThanItsDeadline(t *testing.T) {
 	proxy.thaw()
 	if at := mustAppend(t, s, claim, b); at != 2 {
 		t.Fatalf("appended at %d, want 2", at)
+	}
+}
+
+// restorable is a database of its own to which a snapshot can be restored while
+// nobody gets to it: what a restored backup, or a standby that was behind, is.
+func restorable(t *testing.T) (proxy *proxy, url string, snapshot, restore func()) {
+	t.Helper()
+	cluster := storetest.Cluster(t, nil)
+	storetest.Migrated(t, cluster)
+	admin := connect(t, cluster.URL("template1"))
+	exec(t, admin, `ALTER DATABASE postgres RENAME TO rows`)
+	proxy, url = newProxy(t, cluster.URL("rows"))
+	alone := func(sqls ...string) {
+		t.Helper()
+		proxy.refuseAll(true)
+		for _, sql := range sqls {
+			wait(t, "nobody is connected", func() bool {
+				proxy.cutAll()
+				_, err := admin.Exec(t.Context(), sql)
+				return err == nil
+			})
+		}
+		proxy.refuseAll(false)
+	}
+	return proxy, url, func() { alone(`CREATE DATABASE snapshot TEMPLATE rows`) },
+		func() { alone(`DROP DATABASE rows`, `ALTER DATABASE snapshot RENAME TO rows`) }
+}
+
+func TestALogThatLostEventsEndsTheStoreBeforeItWritesAnything(t *testing.T) {
+	t.Parallel()
+	_, url, snapshot, restore := restorable(t)
+	config := store.Config{URL: url, Cipher: storetest.Cipher(t)}
+	s := storetest.OpenIdle(t, config)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(context.WithoutCancel(t.Context())) }()
+	lease(t, s)
+	shop := source(t, s, "shop")
+	mustAppend(t, s, shop, batch(1, 3))
+	subscribe(t, s, "x", store.Start{Earliest: true})
+	x := claim(t, s)["x"]
+	settlement := func(cursor store.Offset) store.Settlement {
+		return store.Settlement{Lanes: []store.LaneSettlement{{Lane: x.ID, Epoch: x.Epoch, Cursor: cursor}}}
+	}
+	settle(t, s, settlement(4))
+	snapshot()
+	wait(t, "two more are appended", func() bool {
+		_, err := s.Append(soon(t), shop, batch(2, 2))
+		return err == nil
+	})
+	wait(t, "and settled", func() bool {
+		_, _, err := s.Settle(soon(t), settlement(6))
+		return err == nil
+	})
+
+	restore()
+	// The very next calls, whoever looks first: the store's own loops do, too.
+	settled := make(chan error, 1)
+	go func() {
+		_, _, err := s.Settle(soon(t), settlement(6))
+		settled <- err
+	}()
+	wait(t, "the append is refused for good", func() bool {
+		_, err := s.Append(soon(t), shop, batch(3, 1))
+		if err == nil {
+			t.Fatal("an event was appended behind those that are lost")
+		}
+		return errors.Is(err, store.ErrRegressed)
+	})
+	if err := <-settled; err == nil {
+		t.Error("a cursor was settled above the head of the log")
+	}
+	if _, _, err := s.Settle(soon(t), settlement(6)); !errors.Is(err, store.ErrFenced) {
+		t.Errorf("settle: %v, want fenced", err)
+	}
+	select {
+	case err := <-ended:
+		if !errors.Is(err, store.ErrRegressed) {
+			t.Errorf("run: %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("the store does not end")
+	}
+	// The next life goes on from what is there.
+	next := storetest.OpenWith(t, config)
+	if next.Head() != 4 {
+		t.Fatalf("head %d, want 4", next.Head())
+	}
+	if at := claim(t, next)["x"].Cursor; at != 4 {
+		t.Errorf("cursor %d, want 4", at)
+	}
+}
+
+// A database that is restored row by row leaves connections as they are.
+func TestALogThatLostEventsUnderOpenConnectionsEndsTheStore(t *testing.T) {
+	t.Parallel()
+	config := store.Config{URL: storetest.URL(t), Cipher: storetest.Cipher(t)}
+	for _, idle := range []bool{true, false} {
+		config.Instance = fmt.Sprint("idle ", idle)
+		s := storetest.OpenIdle(t, config)
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(context.WithoutCancel(t.Context())) }()
+		lease(t, s)
+		shop := source(t, s, fmt.Sprintf("shop_%t", idle))
+		mustAppend(t, s, shop, batch(1, 3))
+		conn := connect(t, config.URL)
+		exec(t, conn, `WITH gone AS (UPDATE rowcall.log_head SET next = next - 1 RETURNING next) DELETE FROM rowcall.events USING gone WHERE "offset" >= gone.next`)
+		if !idle {
+			if _, err := s.Append(soon(t), shop, batch(2, 1)); !errors.Is(err, store.ErrRegressed) {
+				t.Errorf("append: %v", err)
+			}
+		}
+		select {
+		case err := <-ended:
+			if !errors.Is(err, store.ErrRegressed) {
+				t.Errorf("run: %v", err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatal("the store does not end")
+		}
 	}
 }

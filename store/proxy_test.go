@@ -158,3 +158,10 @@ func (p *proxy) cutAll() {
 	}
 	clear(p.conns)
 }
+
+// refuseAll has the proxy refuse new connections.
+func (p *proxy) refuseAll(refuse bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuse = refuse
+}

@@ -46,8 +46,8 @@ type LaneSettlement struct {
 
 // Settle records a settlement in one transaction. Lanes whose epoch has moved
 // on, or that were deleted, are returned as fenced and not written; the others
-// stand. ErrFenced where the whole instance has lost its lease: nothing was
-// written. A lane whose rows the database refuses for a reason of their own (a
+// stand. ErrFenced where the whole instance has lost its lease, or the log has
+// regressed: nothing was written. A lane whose rows the database refuses for a reason of their own (a
 // permanent SQLSTATE) comes back in faulty with the error: its cursor stands
 // where it stood and does not follow any more; the others stand.
 //
@@ -55,7 +55,7 @@ type LaneSettlement struct {
 // committed, changes nothing.
 func (s *Store) Settle(ctx context.Context, set Settlement) (fenced []LaneID, faulty map[LaneID]error, err error) {
 	lease, ok := s.currentLease()
-	if !ok || set.Lease != 0 && set.Lease != lease.Epoch {
+	if !ok || s.regress.noticed.Load() || set.Lease != 0 && set.Lease != lease.Epoch {
 		return nil, nil, fmt.Errorf("settle %d lanes: %w", len(set.Lanes), ErrFenced)
 	}
 	fenced, err = s.settle(ctx, lease, set)

@@ -75,6 +75,7 @@ type Store struct {
 	metrics metrics
 
 	head     head      // the offset that the next event gets
+	regress  regress   // whether it went back
 	ring     ring      // the newest part of the log
 	appender appender  // the one connection that appends
 	names    names     // of sources
@@ -119,11 +120,13 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	// A connection that a restart of the server cut should not be the next
 	// caller's problem.
 	poolConfig.HealthCheckPeriod = 5 * time.Second
+	s := &Store{config: config, log: config.Logger, metrics: newMetrics(), regress: regress{c: make(chan struct{})}}
+	poolConfig.AfterConnect = s.checkConnection
 	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
 	if err != nil {
 		return nil, fmt.Errorf("open pool: %w", err)
 	}
-	s := &Store{config: config, pool: pool, log: config.Logger, metrics: newMetrics()}
+	s.pool = pool
 	s.ring.limit = config.RingBytes
 	s.droppedRanges, s.lagSaid = map[string]int64{}, map[string]time.Time{}
 	s.appender.turn = make(chan struct{}, 1)
@@ -200,9 +203,11 @@ func (s *Store) checkKey(ctx context.Context) error {
 // Run does the store's own work until ctx ends: it acquires and renews the
 // instance's lease, listens for notifications, makes partitions ahead and
 // drops old ones, and works through bulk jobs. It survives a database that is
-// down for however long.
+// down for however long. It ends by itself, with ErrRegressed, where the log has
+// lost events that it had.
 func (s *Store) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.awaitRegress(ctx) })
 	group.Go(func() error { return s.keepLease(ctx) })
 	group.Go(func() error { return s.listen(ctx) })
 	group.Go(func() error { return s.pollHead(ctx) })
