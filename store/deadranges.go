@@ -154,7 +154,8 @@ func (s *Store) dropDeadRanges(ctx context.Context) error {
 
 // ------------------------------------------------------------ their events --
 
-// keepStep is how many offsets of a partition are kept in one transaction.
+// keepStep is how many offsets of a partition, or deliveries of it, are kept in
+// one transaction.
 const keepStep = 5000
 
 const (

@@ -139,6 +139,9 @@ func (s *Store) dropPartition(ctx context.Context, first, past Offset, name stri
 		if err != nil {
 			return fmt.Errorf("keep events of partition %s for dead ranges: %w", name, err)
 		}
+		if err := s.keepDeliveries(ctx, first, past); err != nil {
+			return fmt.Errorf("keep events of partition %s for deliveries: %w", name, err)
+		}
 		if err := s.leavePartition(ctx, first, past, kept); err != nil {
 			return fmt.Errorf("leave partition %s: %w", name, err)
 		}
@@ -153,6 +156,10 @@ func (s *Store) dropPartition(ctx context.Context, first, past Offset, name stri
 }
 
 const (
+	// Past so many deliveries that are without their event yet.
+	keepNextSQL = `
+SELECT coalesce((SELECT "offset" + 1 FROM rowcall.deliveries WHERE event IS NULL AND "offset" >= $1 AND "offset" < $2
+  ORDER BY "offset" OFFSET $3 LIMIT 1), $2)`
 	keepSQL = `
 UPDATE rowcall.deliveries d SET event = ` + keptColumns + `, data = e.data
 FROM rowcall.events e
@@ -168,6 +175,24 @@ SELECT $2 <= ALL (` + effectiveCursorsSQL + `)
   AND NOT EXISTS (SELECT FROM rowcall.dead_ranges r WHERE r."from" < $2 AND r.past > $1
     AND NOT EXISTS (SELECT FROM unnest($3::bigint[], $4::bigint[]) AS k (id, past) WHERE k.id = r.id AND k.past = r.past))`
 )
+
+// keepDeliveries gives the deliveries that remain of a partition their events, in
+// steps, each on its own: one statement for all would be ended by its time-out,
+// time and again, and hold up who settles them. One that was cut short goes on
+// where it was. What comes meanwhile is left to leavePartition.
+func (s *Store) keepDeliveries(ctx context.Context, first, past Offset) error {
+	for at := first; at < past; {
+		var next Offset
+		if err := s.pool.QueryRow(ctx, keepNextSQL, int64(at), int64(past), keepStep-1).Scan(&next); err != nil {
+			return err
+		}
+		if _, err := s.pool.Exec(ctx, keepSQL, int64(at), int64(next)); err != nil {
+			return err
+		}
+		at = next
+	}
+	return nil
+}
 
 // leavePartition moves the oldest offset past a partition, and gives the
 // deliveries that remain of it their events. kept are the dead ranges whose events

@@ -155,6 +155,27 @@ func TestADeliveryThatRemainsKeepsItsEventWhenTheLogDropsIt(t *testing.T) {
 	}
 }
 
+// All at once would take longer than a statement may, and whoever settles them
+// would wait for it.
+func TestDeliveriesKeepTheirEventsAFewThousandAtATime(t *testing.T) {
+	t.Parallel()
+	a := newAged(t, store.Config{})
+	exec(t, a.conn, `INSERT INTO rowcall.subscriptions (id, name, spec, secrets) SELECT 'more_' || n, 'more ' || n, '{}', '' FROM generate_series(1, 121) n`)
+	exec(t, a.conn, `INSERT INTO rowcall.cursors (subscription, "offset") SELECT id, 450 FROM rowcall.subscriptions WHERE id LIKE 'more%'`)
+	exec(t, a.conn, `INSERT INTO rowcall.deliveries (lane, "offset", state, keys)
+		SELECT c.lane, n, 'dead', '{k}' FROM rowcall.cursors c, generate_series(1, 100) n WHERE c.subscription LIKE 'more%'`)
+	a.retain(t)
+	a.wantOldest(t, 401)
+	if n := scan[int](t, a.conn, `SELECT count(data) FROM rowcall.deliveries`); n != 12_100 {
+		t.Errorf("%d deliveries have their events, want 12,100", n)
+	}
+	// xmin is the transaction that wrote a row; an event more than the step for all
+	// lanes that share the last one.
+	if n := scan[int](t, a.conn, `SELECT max(n) FROM (SELECT count(*) AS n FROM rowcall.deliveries GROUP BY xmin::text) AS of`); n > 5000+121 {
+		t.Errorf("one transaction wrote %d deliveries", n)
+	}
+}
+
 func TestAReaderWhosePagesAnotherInstanceDropsGoesOnAtTheOldest(t *testing.T) {
 	t.Parallel()
 	config := store.Config{URL: storetest.URL(t), Cipher: storetest.Cipher(t)}
