@@ -68,7 +68,11 @@ func (s *session) claim(ctx context.Context) error {
 	for id, l := range s.lanes {
 		if l.isDone() {
 			if err := s.endHold(ctx, l); err != nil {
-				return err
+				if ctx.Err() != nil {
+					return err
+				}
+				// It is opened anew as it stands, and decided on again: no lane waits for another.
+				s.log.Warn().Err(err).Str("subscription", string(l.sub.ID)).Msg("cannot give up what was held for too long, trying again")
 			}
 			delete(s.lanes, id) // its last settlement stands: claimed anew below
 			continue

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"errors"
 	"math/rand/v2"
 	"strconv"
 	"testing"
@@ -89,6 +90,27 @@ func TestAPausedLaneGivesUpWhatIsOlderThanItsHoldLimit(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestALaneWhoseHoldCannotBeEndedGoesOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := newEndpoint(func(string, int) (int, time.Duration) { return 200, time.Millisecond })
+		m := newMemory(simulated(func(s *subscriptions.Spec) {
+			s.Outage.HoldLimit = subscriptions.HoldLimit{Age: subscriptions.Duration(time.Hour), Then: subscriptions.HoldDrop}
+		}))
+		m.sub.CreatedAt = time.Now()
+		m.held.refuse = errors.New("it takes too long")
+		_, kill := life(t, m, e)
+		m.edit(t, func(sub *subscriptions.Subscription) { sub.State = subscriptions.Paused })
+		m.append(rowEvent(1, 1))
+		time.Sleep(3 * time.Hour) // in which it is to give that up, again and again
+		m.edit(t, func(sub *subscriptions.Subscription) { sub.State = subscriptions.Active })
+		m.append(rowEvent(2, 2))
+		await(t, time.Minute, "both delivered", func() bool { return e.delivered() == 2 })
+		kill()
+		e.check(t, true)
+	})
 }
 
 func TestAParkedLaneHoldsNoMoreBytesThanItsHoldLimit(t *testing.T) {

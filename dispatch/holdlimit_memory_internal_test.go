@@ -15,6 +15,7 @@ type heldMemory struct {
 	mustPass store.Offset
 	ranges   []store.DeadRange
 	dropped  int64
+	refuse   error          // of EndHold
 	notices  []store.Notice // as they were announced, again and again
 	set      *subscriptions.Set
 	before   []store.LogCount // what is matched before each offset
@@ -77,6 +78,8 @@ func (m *memory) EndHold(_ context.Context, h store.HoldEnd) (store.HoldEnded, e
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
+	case m.held.refuse != nil:
+		return store.HoldEnded{}, m.held.refuse
 	case m.down != nil:
 		return store.HoldEnded{}, m.down
 	case m.cut || h.Epoch != m.epoch:

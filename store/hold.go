@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -171,12 +172,14 @@ UPDATE rowcall.cursors SET "offset" = $2, ahead = $3::bigint[], following = fals
 	deadRowsSQL = `
 UPDATE rowcall.deliveries SET state = 'dead', due_at = NULL, reason = $3, updated_at = now()
 WHERE lane = $1 AND "offset" < $2 AND state <> 'dead'`
-	// Of events from the cursor on, the range that is given up has them.
 	overflowsOnSQL = `
-WITH passed AS (UPDATE rowcall.overflows o SET "from" = $2 FROM rowcall.overflows was
-  WHERE o.lane = $1 AND o."from" < $2 AND was.lane = o.lane AND was.key = o.key RETURNING o.key, was."from")
-SELECT count(DISTINCT e."offset") FROM passed p
-JOIN rowcall.events e ON e."offset" >= p."from" AND e."offset" < least($2::bigint, $3::bigint) AND (e.key = p.key OR e.old_key = p.key)`
+UPDATE rowcall.overflows o SET "from" = $2 FROM rowcall.overflows was
+WHERE o.lane = $1 AND o."from" < $2 AND was.lane = o.lane AND was.key = o.key RETURNING o.key, was."from"`
+	// One pass over the log, however many keys there are.
+	countOverflowsSQL = `
+SELECT count(DISTINCT e."offset") FROM (
+  SELECT "offset", unnest(ARRAY[key, old_key]) AS key FROM rowcall.events WHERE "offset" >= $3 AND "offset" < $4) AS e
+JOIN unnest($1::text[], $2::bigint[]) AS p (key, "from") ON p.key = e.key AND e."offset" >= p."from"`
 	dropRowsSQL     = `DELETE FROM rowcall.deliveries WHERE lane = $1 AND "offset" < $2 AND state <> 'dead'`
 	countSettledSQL = `
 SELECT e.type, count(*), coalesce(sum(octet_length(e.data)), 0)::bigint
@@ -233,8 +236,8 @@ func (s *Store) endHold(ctx context.Context, tx pgx.Tx, lease Lease, h HoldEnd) 
 		ended.Deliveries = tag.RowsAffected()
 	}
 	if h.Overflows {
-		var n int64
-		if err := tx.QueryRow(ctx, overflowsOnSQL, int32(h.Lane), int64(past), int64(cursor)).Scan(&n); err != nil {
+		n, err := overflowsOn(ctx, tx, h.Lane, past, cursor)
+		if err != nil {
 			return ended, err
 		}
 		ended.Deliveries += n
@@ -271,6 +274,28 @@ func (s *Store) endHold(ctx context.Context, tx pgx.Tx, lease Lease, h HoldEnd) 
 	}
 	_, err = tx.Exec(ctx, moveHeldSQL, int32(h.Lane), int64(past), rangesArray(ahead), dropped)
 	return ended, err
+}
+
+// overflowsOn has overflowed keys of a lane owed from past on, and counts the
+// events that they were owed before. Of events from the cursor on, the range that
+// is given up has them.
+func overflowsOn(ctx context.Context, tx pgx.Tx, lane LaneID, past, cursor Offset) (n int64, err error) {
+	rows, err := tx.Query(ctx, overflowsOnSQL, int32(lane), int64(past))
+	if err != nil {
+		return 0, err
+	}
+	var keys []string
+	var froms []int64
+	var key string
+	var from int64
+	if _, err = pgx.ForEachRow(rows, []any{&key, &from}, func() error {
+		keys, froms = append(keys, key), append(froms, from)
+		return nil
+	}); err != nil || len(keys) == 0 {
+		return 0, err
+	}
+	err = tx.QueryRow(ctx, countOverflowsSQL, keys, froms, slices.Min(froms), int64(min(past, cursor))).Scan(&n)
+	return n, err
 }
 
 func countSettled(ctx context.Context, q querier, set *subscriptions.Set, settled []OffsetRange) (sum LogCount, err error) {

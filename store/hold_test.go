@@ -259,3 +259,34 @@ func TestAFullLogTakesWhatOverflowedKeysAreOwed(t *testing.T) {
 		t.Errorf("overflows and dropped %s, want 101 250 8", got)
 	}
 }
+
+func TestToCountWhatOverflowedKeysAreOwedReadsTheLogOnce(t *testing.T) {
+	t.Parallel()
+	config := store.Config{URL: storetest.URL(t), Cipher: storetest.Cipher(t)}
+	a := newAged(t, config)
+	exec(t, a.conn, `UPDATE rowcall.cursors SET owner = 'test', owner_epoch = 1, epoch = 1, "offset" = 1001`)
+	exec(t, a.conn, `INSERT INTO rowcall.overflows (lane, key, "from") SELECT $1, 'public.orders/id=' || n, 1 + n FROM generate_series(0, 99) n`, a.lanes[0])
+	exec(t, a.conn, `VACUUM ANALYZE`)
+	const connected = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()`
+	others := scan[int](t, a.conn, connected)
+	s := storetest.OpenIdle(t, config)
+	stop := storetest.Run(t, s)
+	if l := lease(t, s); l.Epoch != 1 {
+		t.Fatalf("epoch %d", l.Epoch)
+	}
+	const read = `SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_user_tables WHERE relname ~ '^events_[0-9]+$'`
+	before := scan[int64](t, a.conn, read)
+	// Of each of the hundred keys one event in each of the ten batches.
+	ended, err := s.EndHold(t.Context(), store.HoldEnd{Lane: store.LaneID(a.lanes[0]), Epoch: 1, Past: 1001, Drop: true, Overflows: true})
+	if err != nil || ended.Deliveries != 1000 {
+		t.Errorf("%+v, error %v, want 1,000 given up", ended, err)
+	}
+	stop()
+	s.Close() // only now the server has counted all
+	wait(t, "the connections are gone", func() bool {
+		return scan[int](t, a.conn, connected) <= others
+	})
+	if n := scan[int64](t, a.conn, read) - before; n > 5_000 {
+		t.Errorf("%d rows of 1,000 were read", n)
+	}
+}
