@@ -14,7 +14,7 @@ func TestAtItsBoundTheLogLetsGoOfTheOldestAndSaysWhatItIs(t *testing.T) {
 	config := store.Config{URL: storetest.URL(t), Cipher: storetest.Cipher(t)}
 	a := newAged(t, config)
 	exec(t, a.conn, `UPDATE rowcall.partitions SET created_at = now()`)
-	exec(t, a.conn, `UPDATE rowcall.events SET time = now()`) // nothing is past its retention
+	exec(t, a.conn, `DELETE FROM rowcall.log_times`) // nothing is past its retention
 	insert := `INSERT INTO rowcall.dead_ranges (lane, "from", past, patterns, events, bytes, reason) VALUES ($1, $2, $3, '{public.orders.*}', 50, 1, '')`
 	exec(t, a.conn, insert, a.lanes[0], 110, 160)
 	exec(t, a.conn, insert, a.lanes[1], 310, 360)

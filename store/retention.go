@@ -93,14 +93,15 @@ func (s *Store) dropDeadLetters(ctx context.Context) error {
 	}
 }
 
-// The oldest partition, where it is full, its last event is older than the
-// retention, and every lane has passed it; or one whose removal has begun.
+// The oldest partition, where it is full, all of it has been here for the
+// retention, and every lane has passed it; or one whose removal has begun. What an
+// event's own time says does not count: a source's clock may be wrong, and capture
+// late.
 const expiredPartitionSQL = `
 SELECT p.first, p.past, p.name, p.detaching FROM (
   SELECT * FROM rowcall.partitions ORDER BY first LIMIT 1) p, rowcall.log_head h
 WHERE p.detaching OR p.past <= h.next
-  AND (SELECT e.time FROM rowcall.events e WHERE e."offset" >= p.first AND e."offset" < p.past ORDER BY e."offset" DESC LIMIT 1)
-    < clock_timestamp() - $1::interval
+  AND p.past <= (` + heldSinceSQL + `)
   AND p.past <= ALL (` + effectiveCursorsSQL + `)`
 
 // effectiveCursorsSQL is below what every lane has settled. The floor of a

@@ -50,6 +50,7 @@ func newAged(t *testing.T, config store.Config) aged {
 		}
 		mustAppend(t, s, a.claim, b)
 	}
+	exec(t, a.conn, `INSERT INTO rowcall.log_times VALUES (now() - interval '2 months', 1001)`)
 	exec(t, a.conn, `INSERT INTO rowcall.subscriptions (id, name, spec, secrets) VALUES ('sub_1', 'one', '{}', ''), ('sub_2', 'two', '{}', '')`)
 	for i := range a.lanes {
 		a.lanes[i] = scan[int](t, a.conn, `INSERT INTO rowcall.cursors (subscription, "offset") VALUES ($1, 450) RETURNING lane`, fmt.Sprintf("sub_%d", i+1))
@@ -112,6 +113,21 @@ func TestRetentionDropsOnlyWhatIsOldAndEveryLaneHasPassed(t *testing.T) {
 	exec(t, a.conn, `UPDATE rowcall.cursors SET following = true, owner = 'x'`)
 	a.retain(t)
 	a.wantOldest(t, 1001)
+}
+
+// The clock of a source may be wrong, and its events may come days late.
+func TestRetentionGoesByHowLongEventsHaveBeenInTheLog(t *testing.T) {
+	t.Parallel()
+	a := newAged(t, store.Config{})
+	// The last event of the first partition is of next year, all others are old.
+	exec(t, a.conn, `UPDATE rowcall.events SET time = now() + interval '1 year' WHERE "offset" = 100`)
+	exec(t, a.conn, `UPDATE rowcall.log_times SET next = 250`)
+	a.retain(t)
+	a.wantOldest(t, 201)
+	exec(t, a.conn, `DELETE FROM rowcall.log_times`)
+	exec(t, a.conn, `INSERT INTO rowcall.log_times VALUES (now() - interval '6 days', 401)`)
+	a.retain(t)
+	a.wantOldest(t, 201)
 }
 
 func TestADeliveryThatRemainsKeepsItsEventWhenTheLogDropsIt(t *testing.T) {
