@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -18,6 +20,39 @@ type remoteKey struct{}
 func remoteOf(ctx context.Context) string {
 	remote, _ := ctx.Value(remoteKey{}).(string)
 	return remote
+}
+
+// headerNote is the header of any request that changes something in which its
+// caller says why; maxNote bounds it, in characters.
+const (
+	headerNote = "Rowcall-Note"
+	maxNote    = 500
+)
+
+// noteKey is the context's key of a request's note.
+type noteKey struct{}
+
+func noteOf(ctx context.Context) string {
+	note, _ := ctx.Value(noteKey{}).(string)
+	return note
+}
+
+// takeNote reads why a change is made.
+func takeNote(ctx huma.Context, next func(huma.Context)) {
+	note := strings.TrimSpace(ctx.Header(headerNote))
+	if !plainText(note) || utf8.RuneCountInString(note) > maxNote {
+		refuse(ctx, newProblem(problemValidation, "", fieldError{"header." + headerNote, "want UTF-8 text without control characters, 500 of them at most"}))
+		return
+	}
+	next(huma.WithValue(ctx, noteKey{}, note))
+}
+
+// describeNote has a route's description name the header.
+func describeNote(op *huma.Operation) {
+	op.Parameters = append(op.Parameters, &huma.Param{
+		Name: headerNote, In: "header", Description: "Why, in words: it stands in the audit trail. UTF-8, 500 characters at most.",
+		Schema: &huma.Schema{Type: huma.TypeString},
+	})
 }
 
 // audited reports whether what a route does is recorded: all that is no reading,
@@ -35,6 +70,7 @@ type change struct {
 	Object string          `json:"object" doc:"What was changed." example:"subscription/sub_…"`
 	Before json.RawMessage `json:"before,omitempty" doc:"Members that differ, as they were; without secrets."`
 	After  json.RawMessage `json:"after,omitempty" doc:"The same, as they are since then."`
+	Note   string          `json:"note,omitempty" doc:"Why, as the request's header Rowcall-Note said."`
 }
 
 type (
@@ -80,7 +116,7 @@ func (a *API) listChanges(ctx context.Context, in *auditInput) (*auditOutput, er
 			break
 		}
 		out.Body.Items = append(out.Body.Items, change{
-			At: c.At, Actor: c.Actor, Remote: c.Remote, Action: c.Action, Object: c.Object, Before: c.Before, After: c.After,
+			At: c.At, Actor: c.Actor, Remote: c.Remote, Action: c.Action, Object: c.Object, Before: c.Before, After: c.After, Note: c.Note,
 		})
 	}
 	return out, nil

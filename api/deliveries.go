@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -86,6 +87,7 @@ type (
 		Status       int                 `query:"status" minimum:"100" maximum:"599" doc:"HTTP status of the last try."`
 		Type         string              `query:"type" doc:"Of events of exactly this type."`
 		Key          string              `query:"key" doc:"Ordered by exactly this key."`
+		Filter       string              `query:"filter" doc:"Of events on which this CEL expression is true, as a subscription's filter. Pages may be short: next_cursor says whether there is more to look at."`
 		Since        time.Time           `query:"since" doc:"Changed at or after this time."`
 		Until        time.Time           `query:"until" doc:"Changed before this time."`
 	}
@@ -130,7 +132,7 @@ func (a *API) listDeliveries(ctx context.Context, in *deliveriesInput) (*deliver
 	if err != nil {
 		return nil, err
 	}
-	filters := joinFilters(in.Subscription, string(in.State), in.Reason, strconv.Itoa(in.Status), in.Type, in.Key, stamp(in.Since), stamp(in.Until))
+	filters := joinFilters(in.Subscription, string(in.State), in.Reason, strconv.Itoa(in.Status), in.Type, in.Key, in.Filter, stamp(in.Since), stamp(in.Until))
 	position, err := openCursor("deliveries", filters, in.Cursor)
 	if err != nil {
 		return nil, err
@@ -139,28 +141,62 @@ func (a *API) listDeliveries(ctx context.Context, in *deliveriesInput) (*deliver
 	if err != nil {
 		return nil, err
 	}
-	found, err := a.store.Deliveries(ctx, store.DeliveryFilter{
-		Subscription: subscription, State: in.State, Reason: in.Reason, Status: in.Status, Type: in.Type, Key: in.Key,
-		Since: in.Since, Until: in.Until, Past: store.Offset(at[0]), PastLane: store.LaneID(at[1]), Labels: restriction(ctx),
-	}, in.Limit+1)
+	look, err := a.newSearch(in.Filter)
 	if err != nil {
 		return nil, err
 	}
-	out := &deliveriesOutput{Body: page[delivery]{Items: []delivery{}}}
-	for i, d := range found {
-		if i == in.Limit {
-			last := found[i-1]
-			out.Body.NextCursor = sealCursor("deliveries", filters, joinNumbers(int64(last.Offset), int64(last.Lane)))
-			break
-		}
-		if d.Event != nil {
-			bare := *d.Event
-			bare.Data = nil
-			d.Event = &bare
-		}
-		out.Body.Items = append(out.Body.Items, showDelivery(d))
+	filter := store.DeliveryFilter{
+		Subscription: subscription, State: in.State, Reason: in.Reason, Status: in.Status, Type: in.Type, Key: in.Key,
+		Since: in.Since, Until: in.Until, Past: store.Offset(at[0]), PastLane: store.LaneID(at[1]), Labels: restriction(ctx),
 	}
-	return out, nil
+	out := &deliveriesOutput{Body: page[delivery]{Items: []delivery{}}}
+	for looked := 0; ; {
+		found, err := a.store.Deliveries(ctx, filter, in.Limit+1)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range found {
+			if len(out.Body.Items) == in.Limit || looked > 0 && look.over() {
+				out.Body.NextCursor = sealCursor("deliveries", filters, joinNumbers(int64(filter.Past), int64(filter.PastLane)))
+				return out, nil
+			}
+			selected, err := a.selectsDelivery(ctx, look, &d)
+			if err != nil {
+				return nil, err
+			}
+			filter.Past, filter.PastLane = d.Offset, d.Lane
+			looked++
+			if selected {
+				out.Body.Items = append(out.Body.Items, showDelivery(d))
+			}
+		}
+		if len(found) <= in.Limit {
+			return out, nil
+		}
+	}
+}
+
+// selectsDelivery reports whether a delivery's event is looked for, and takes the
+// data out of it.
+func (a *API) selectsDelivery(ctx context.Context, look *search, d *store.Delivery) (bool, error) {
+	if look != nil && d.Event != nil {
+		whole, err := a.store.Event(ctx, d.Offset)
+		if errors.Is(err, store.ErrNotFound) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		if selected, err := look.selects(ctx, whole); err != nil || !selected {
+			return false, err
+		}
+	}
+	if d.Event != nil {
+		bare := *d.Event
+		bare.Data = nil
+		d.Event = &bare
+	}
+	return look == nil || d.Event != nil, nil
 }
 
 func (a *API) getDelivery(ctx context.Context, in *deliveryPath) (*deliveryOutput, error) {

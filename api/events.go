@@ -102,8 +102,9 @@ func (p eventPage) appendJSON(dst []byte) ([]byte, error) {
 type (
 	eventsInput struct {
 		PageInput
-		Type string `query:"type" doc:"Exactly this type."`
-		Key  string `query:"key" doc:"Exactly this partitionkey."`
+		Type   string `query:"type" doc:"Exactly this type."`
+		Key    string `query:"key" doc:"Exactly this partitionkey."`
+		Filter string `query:"filter" doc:"On which this CEL expression is true, as a subscription's filter."`
 	}
 	eventsOutput struct{ Body eventPage }
 	eventPath    struct {
@@ -126,7 +127,7 @@ func (a *API) registerEvents() {
 }
 
 func (a *API) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput, error) {
-	filters := joinFilters(in.Type, in.Key)
+	filters := joinFilters(in.Type, in.Key, in.Filter)
 	position, err := openCursor("events", filters, in.Cursor)
 	if err != nil {
 		return nil, err
@@ -135,11 +136,19 @@ func (a *API) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput, e
 	if err != nil {
 		return nil, err
 	}
+	look, err := a.newSearch(in.Filter)
+	if err != nil {
+		return nil, err
+	}
 	filter := store.EventFilter{Type: in.Type, Key: in.Key, Past: store.Offset(at[0])}
 	out := &eventsOutput{Body: eventPage{Items: []event{}}}
 	begun, top, bytes := time.Now(), cmp.Or(filter.Past, a.store.Head()), int64(0)
 	for {
-		found, next, err := a.store.Events(ctx, filter, in.Limit-len(out.Body.Items)+1, max(0, maxPageBytes-bytes))
+		batch, room := in.Limit-len(out.Body.Items)+1, max(0, maxPageBytes-bytes)
+		if look != nil {
+			batch, room = searchBatch, maxPageBytes // few of them are wanted
+		}
+		found, next, err := a.store.Events(ctx, filter, batch, room)
 		if err != nil {
 			return nil, err
 		}
@@ -152,9 +161,15 @@ func (a *API) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput, e
 			if len(out.Body.Items) == in.Limit || bytes > 0 && bytes+int64(len(e.Data)) > maxPageBytes {
 				return more()
 			}
-			out.Body.Items = append(out.Body.Items, showEvent(e))
-			bytes += int64(len(e.Data))
 			filter.Past = e.Offset
+			if selected, err := look.selects(ctx, e); err != nil {
+				return nil, err
+			} else if selected {
+				out.Body.Items = append(out.Body.Items, showEvent(e))
+				bytes += int64(len(e.Data))
+			} else if look.over() {
+				return more()
+			}
 		}
 		if next == 0 {
 			return out, nil

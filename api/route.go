@@ -59,6 +59,10 @@ func handle[I, O any](a *API, op huma.Operation, scope Scope, fn func(context.Co
 		op.Middlewares = append(op.Middlewares, a.idempotent)
 		op.Errors = append(op.Errors, http.StatusConflict)
 	}
+	if audited(op) {
+		op.Middlewares = append(op.Middlewares, takeNote)
+		describeNote(&op)
+	}
 	op.Security = []map[string][]string{{securityName: {string(scope)}}}
 	op.Extensions = map[string]any{"x-scope": string(scope)}
 	var described map[string]*huma.MediaType
@@ -73,7 +77,7 @@ func handle[I, O any](a *API, op huma.Operation, scope Scope, fn func(context.Co
 		asked, cancel := context.WithTimeout(ctx, requestTimeout)
 		defer cancel()
 		if audited(op) {
-			asked = store.WithChange(asked, &store.Change{Actor: caller(ctx), Remote: remoteOf(ctx), Action: op.OperationID, Claim: claimOf(ctx)})
+			asked = store.WithChange(asked, &store.Change{Actor: caller(ctx), Remote: remoteOf(ctx), Action: op.OperationID, Note: noteOf(ctx), Claim: claimOf(ctx)})
 		}
 		out, err := fn(asked, in)
 		if err != nil {

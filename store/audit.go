@@ -20,6 +20,7 @@ type Change struct {
 	Object string // what was changed, as in "subscription/sub_…"
 	Before json.RawMessage
 	After  json.RawMessage // members that differ, without secrets; nil: none is known
+	Note   string          // why, in the words of who did it; may be empty
 
 	// Claim is under what the change was asked for: its key names the object from
 	// the transaction of the change on. nil: without an idempotency key.
@@ -51,7 +52,7 @@ func audited(ctx context.Context) bool {
 }
 
 const insertAuditSQL = `
-INSERT INTO rowcall.audit (actor, remote, action, object, before, after) VALUES ($1, $2, $3, $4, $5, $6)`
+INSERT INTO rowcall.audit (actor, remote, action, object, before, after, note) VALUES ($1, $2, $3, $4, $5, $6, $7)`
 
 // audit records the context's change, where there is one. before and after are
 // what is seen of the object, nil for nothing.
@@ -68,7 +69,7 @@ func audit(ctx context.Context, q querier, object string, before, after any) err
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
-	_, err = q.Exec(ctx, insertAuditSQL, cleanText(c.Actor), cleanText(c.Remote), c.Action, cleanText(object), null(string(old)), null(string(fresh)))
+	_, err = q.Exec(ctx, insertAuditSQL, cleanText(c.Actor), cleanText(c.Remote), c.Action, cleanText(object), null(string(old)), null(string(fresh)), cleanText(c.Note))
 	if err == nil {
 		err = c.Claim.mark(ctx, q, object)
 	}
@@ -131,7 +132,7 @@ type ChangeFilter struct {
 }
 
 const changesSQL = `
-SELECT id, at, actor, remote, action, object, before, after FROM rowcall.audit
+SELECT id, at, actor, remote, action, object, before, after, note FROM rowcall.audit
 WHERE ($1 = '' OR actor = $1) AND ($2 = '' OR action = $2) AND ($3 = '' OR object = $3)
   AND ($4::timestamptz IS NULL OR at >= $4) AND ($5::timestamptz IS NULL OR at < $5)
   AND ($6::bigint = 0 OR id < $6)
@@ -146,7 +147,7 @@ func (s *Store) Audit(ctx context.Context, f ChangeFilter, limit int) ([]Change,
 	}
 	changes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Change, error) {
 		c := Change{recorded: true}
-		err := row.Scan(&c.ID, &c.At, &c.Actor, &c.Remote, &c.Action, &c.Object, &c.Before, &c.After)
+		err := row.Scan(&c.ID, &c.At, &c.Actor, &c.Remote, &c.Action, &c.Object, &c.Before, &c.After, &c.Note)
 		c.At = c.At.UTC()
 		return c, err
 	})

@@ -256,9 +256,9 @@ func actDelivery(v *visit) error {
 func (v *visit) request(id, action string) error {
 	var err error
 	if action == "retry" {
-		err = v.api.RetryDelivery(v.Context(), id)
+		err = v.noting().RetryDelivery(v.Context(), id)
 	} else {
-		err = v.api.DiscardDelivery(v.Context(), id)
+		err = v.noting().DiscardDelivery(v.Context(), id)
 	}
 	if p, ok := errors.AsType[*client.Problem](err); ok && p.Type == client.NotFound {
 		return nil

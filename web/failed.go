@@ -1,10 +1,13 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rowcall/rowcall/api/client"
@@ -17,6 +20,8 @@ const failedLimit = 50
 type failedFilter struct {
 	Subscription, State, Reason, Status, Type, Key string
 
+	Where string // CEL on the event
+
 	Within string // of the last change: 1h, 24h, 168h; empty: any time
 	Since  string // the same as a time, which further pages of a list keep to
 }
@@ -24,7 +29,7 @@ type failedFilter struct {
 func readFilter(q url.Values) failedFilter {
 	return failedFilter{
 		Subscription: q.Get("subscription"), State: q.Get("state"), Reason: q.Get("reason"), Status: q.Get("status"), Type: q.Get("type"), Key: q.Get("key"),
-		Within: q.Get("within"), Since: q.Get("since"),
+		Where: q.Get("where"), Within: q.Get("within"), Since: q.Get("since"),
 	}
 }
 
@@ -34,11 +39,14 @@ func (f failedFilter) Any() bool { return f != failedFilter{} }
 // Address is the filter as an address ends with it.
 func (f failedFilter) Address() string { return f.query() }
 
+// With is Address with one more member.
+func (f failedFilter) With(name, value string) string { return f.query(name, value) }
+
 // query is the filter as an address has it; more are further members of it.
 func (f failedFilter) query(more ...string) string {
 	q := url.Values{}
 	pairs := append([]string{
-		"subscription", f.Subscription, "state", f.State, "reason", f.Reason, "status", f.Status, "type", f.Type, "key", f.Key, "within", f.Within,
+		"subscription", f.Subscription, "state", f.State, "reason", f.Reason, "status", f.Status, "type", f.Type, "key", f.Key, "where", f.Where, "within", f.Within,
 		"since", f.Since,
 	}, more...)
 	for i := 0; i < len(pairs); i += 2 {
@@ -55,7 +63,7 @@ func (f failedFilter) query(more ...string) string {
 func (f failedFilter) deliveries(cursor string) client.DeliveryQuery {
 	query := client.DeliveryQuery{
 		PageQuery: client.PageQuery{Limit: failedLimit, Cursor: cursor}, Subscription: f.Subscription, State: f.State, Reason: f.Reason,
-		Type: f.Type, Key: f.Key,
+		Type: f.Type, Key: f.Key, Filter: f.Where,
 	}
 	query.Since = since(f.Within, time.Now())
 	if at, err := time.Parse(time.RFC3339, f.Since); err == nil {
@@ -101,12 +109,19 @@ type failedView struct {
 	Filter  failedFilter
 	Groups  []groupRow
 	Held    []client.BoardRow
+	Ranges  []client.DeadRange // what a hold limit gave up
+	More    bool               // of Ranges
 	Names   map[string]string
 	Reasons []string
+
+	MayDeliver bool
 }
 
 // failed groups what did not go at first pass by what went wrong.
 func failed(v *visit) error {
+	if text := strings.TrimSpace(v.URL.Query().Get("q")); text != "" {
+		return searchFor(v, text)
+	}
 	f := readFilter(v.URL.Query())
 	groups, err := v.api.DeliveryGroups(v.Context(), f.deliveries(""))
 	if err != nil {
@@ -142,9 +157,41 @@ func failed(v *visit) error {
 			blocked += g.Count
 		}
 	}
+	if f.State == "" || f.State == "dead" {
+		given, err := v.api.DeadRanges(v.Context(), client.DeadRangeQuery{PageQuery: client.PageQuery{Limit: 50}, Subscription: f.Subscription})
+		if p, ok := errors.AsType[*client.Problem](err); err != nil && (!ok || p.Type != client.Forbidden) {
+			return err
+		}
+		view.Ranges, view.More = given.Items, given.NextCursor != nil
+	}
+	view.MayDeliver = v.may("deliver") && !v.restricted()
 	view.Summary = number(dead) + " dead, " + number(retrying) + " retrying, " + number(blocked) + " blocked, grouped by what went wrong."
 	return v.render("failed", "failed", "Failed deliveries", view)
 }
+
+// searchFor leads to what a text that somebody pasted means: an id, a key, an
+// expression over the payload, else a type.
+func searchFor(v *visit, text string) error {
+	f := readFilter(v.URL.Query())
+	switch {
+	case strings.HasPrefix(text, "dlv_"):
+		return v.redirect("/deliveries/"+url.PathEscape(text), "")
+	case strings.HasPrefix(text, "sub_"):
+		f.Subscription = text
+	case eventID.MatchString(text):
+		return v.redirect("/events/"+url.PathEscape(text), "")
+	case strings.Contains(text, "data."):
+		f.Where = text
+	case strings.Contains(text, "/"):
+		f.Key = text
+	default:
+		f.Type = text
+	}
+	return v.redirect("/failed/deliveries"+f.query(), "")
+}
+
+// eventID is what the ids of events that were captured look like.
+var eventID = regexp.MustCompile(`^[0-9]{2,}-[0-9A-F]{16}-[0-9]+$`)
 
 // reasonsOf are the reasons to choose from: those that there are, and the one
 // that is chosen.
@@ -184,13 +231,17 @@ func (v *visit) listDeliveries(problem string) error {
 	q := v.URL.Query()
 	f := readFilter(q)
 	found, err := v.api.Deliveries(v.Context(), f.deliveries(q.Get("cursor")))
+	if p, ok := errors.AsType[*client.Problem](err); ok && p.Type == client.Validation && f.Where != "" && problem == "" {
+		problem = "Nothing was looked for." + fieldText(p.Errors)
+		found, err = client.Page[client.Delivery]{}, nil
+	}
 	if err != nil {
 		return err
 	}
 	view := deliveriesView{
 		Filter: f, Back: "/failed" + failedFilter{Within: f.Within}.query(), Rows: found.Items, First: q.Get("cursor") == "",
 		Home: firstPage(v.URL), Next: f.nextPage(found.NextCursor, v.now), Here: f.query("cursor", q.Get("cursor")), MayDeliver: v.may("deliver"),
-		MayBulk: v.may("deliver") && !v.restricted(), Problem: problem,
+		MayBulk: v.may("deliver") && !v.restricted() && f.Where == "", Problem: problem,
 	}
 	if view.Names, err = v.names(); err != nil {
 		return err

@@ -194,14 +194,20 @@ func (w *world) source(name string) store.SourceClaim {
 // write appends n events with the same data.
 func (w *world) write(claim store.SourceClaim, n int, data string) store.Offset {
 	w.t.Helper()
+	return w.writeEach(claim, slices.Repeat([]string{data}, n)...)
+}
+
+// writeEach appends events in one transaction.
+func (w *world) writeEach(claim store.SourceClaim, data ...string) store.Offset {
+	w.t.Helper()
 	var b store.Batch
-	for i := range n {
+	for i := range data {
 		b.End(append(b.Begin(store.Event{
 			LSN: 100, Ordinal: int64(i), Time: time.Now().UnixMicro(), SourceID: claim.ID, Generation: 1,
 			Kind: store.KindRow, Type: "public.orders.inserted", Key: fmt.Sprintf("public.orders/id=%d", i),
-		}), data...))
+		}), data[i]...))
 	}
-	b.Checkpoint = store.Checkpoint{Commit: 100, Ordinal: int64(n), End: 101}
+	b.Checkpoint = store.Checkpoint{Commit: 100, Ordinal: int64(len(data)), End: 101}
 	first, err := w.store.Append(w.t.Context(), claim, &b)
 	if err != nil {
 		w.t.Fatal(err)

@@ -61,9 +61,9 @@ func readBulk(v *visit, action string) (bulkView, error) {
 func actBulk(action string) func(*visit) error {
 	return func(v *visit) error {
 		f := readFilter(v.URL.Query())
-		act := v.api.RetryDeliveries
+		act := v.noting().RetryDeliveries
 		if action == "discard" {
-			act = v.api.DiscardDeliveries
+			act = v.noting().DiscardDeliveries
 		}
 		job, err := act(v.Context(), f.bulk())
 		if err != nil {
@@ -195,11 +195,11 @@ func actJob(v *visit) error {
 	var err error
 	switch v.param("action") {
 	case "pause":
-		_, err = v.api.PauseJob(v.Context(), id)
+		_, err = v.noting().PauseJob(v.Context(), id)
 	case "resume":
-		_, err = v.api.ResumeJob(v.Context(), id)
+		_, err = v.noting().ResumeJob(v.Context(), id)
 	case "cancel":
-		_, err = v.api.CancelJob(v.Context(), id)
+		_, err = v.noting().CancelJob(v.Context(), id)
 		done = "cancelled"
 	default:
 		return notFound(v)

@@ -146,7 +146,7 @@ func confirmRevoke(v *visit) error {
 
 func revokeKey(v *visit) error {
 	id := v.param("id")
-	if err := v.api.RevokeAPIKey(v.Context(), id); err != nil {
+	if err := v.noting().RevokeAPIKey(v.Context(), id); err != nil {
 		return err
 	}
 	if id == v.user.Key {

@@ -16,7 +16,8 @@ type term struct {
 
 type overviewView struct {
 	Assurance string
-	Open      int64
+	Owed      int64
+	Captured  *int64
 	Terms     []term
 	Needs     []need
 	More      int // endpoints that need something and are not listed
@@ -24,6 +25,9 @@ type overviewView struct {
 	Total     int
 	MayWrite  bool
 	NoSources bool
+	Window    string
+	Windows   []windowOption
+	Charts    []chart
 }
 
 // worstShown is how many endpoints the overview looks at for what needs a person.
@@ -44,27 +48,46 @@ func overview(v *visit) error {
 	s.Endpoints, s.Worst, s.Sources = found.Totals, found.Items, listed.Items
 	view := overviewView{
 		Assurance: s.assurance(), Needs: s.needs(), Total: s.total(), Sources: sourceRows(listed.Items), MayWrite: v.may("write"), NoSources: err != nil,
+		Window: windowOf(v.URL.Query().Get("window")), Windows: windows(),
 	}
-	view.Open, view.Terms = balance(found.Totals)
+	stats, err := v.api.Stats(v.Context(), view.Window)
+	if err != nil {
+		return err
+	}
+	view.Captured, view.Charts = stats.Captured, charts(&stats, v.now)
+	view.Owed, view.Terms = balance(&stats.Balance, &stats.Totals)
 	if stopped, names := s.stopped(); stopped > len(names) {
 		view.More = stopped - len(names)
 	}
 	return v.render("overview", "overview", s.answer(), view)
 }
 
-// balance is what is owed and not delivered, and its members: they add up.
-func balance(t client.BoardTotals) (open int64, terms []term) {
+// balance is what subscriptions want, and what became of it: its members add up.
+func balance(b *client.Balance, t *client.BoardTotals) (owed int64, terms []term) {
+	// What waits is held where something holds it: as much of it as the board
+	// says, which is as of another moment.
+	waits := min(b.Waiting, max(0, t.Held-b.Blocked))
 	terms = []term{
-		{State: state{"idle", "on the way"}, Count: t.OnTheWay, Bound: t.OnTheWay > 0},
-		{State: state{"warn", "retrying"}, Count: t.Retrying},
-		{State: state{"hold", "held"}, Count: t.Held, Bound: t.Held > 0},
-		{State: state{"bad", "dead"}, Count: t.Dead},
+		{State: state{"ok", "delivered"}, Count: b.Delivered},
+		{State: state{"idle", "on the way"}, Count: b.Waiting - waits, Bound: b.Waiting > waits},
+		{State: state{"warn", "retrying"}, Count: b.Retrying},
+		{State: state{"hold", "held"}, Count: b.Blocked + waits, Bound: waits > 0},
+		{State: state{"bad", "dead"}, Count: b.Dead + b.DeadRanges},
 	}
-	for _, of := range terms {
-		open += of.Count
+	for _, of := range []term{
+		{State: state{"idle", "filtered"}, Count: b.Filtered},
+		{State: state{"idle", "compacted"}, Count: b.Compacted},
+		{State: state{"idle", "discarded"}, Count: b.Discarded},
+		{State: state{"idle", "dropped"}, Count: b.Dropped},
+		{State: state{"idle", "expired"}, Count: b.Expired},
+		{State: state{"bad", "unaccounted"}, Count: b.Unaccounted},
+	} {
+		if of.Count != 0 {
+			terms = append(terms, of)
+		}
 	}
-	layOut(terms, open)
-	return open, terms
+	layOut(terms, b.Matched)
+	return b.Matched, terms
 }
 
 // layOut gives each member its part of a bar of 1,000 units: one that is there
@@ -87,7 +110,7 @@ func layOut(terms []term, sum int64) {
 			continue
 		}
 		terms[i].X = x
-		terms[i].Wid = least + free*float64(terms[i].Count)/float64(sum)
+		terms[i].Wid = least + free*min(1, float64(terms[i].Count)/float64(max(1, sum)))
 		x += terms[i].Wid + gap
 	}
 }

@@ -269,11 +269,11 @@ func actReplay(v *visit) error {
 	var err error
 	switch v.param("action") {
 	case "pause":
-		_, err = v.api.PauseReplay(v.Context(), id)
+		_, err = v.noting().PauseReplay(v.Context(), id)
 	case "resume":
-		_, err = v.api.ResumeReplay(v.Context(), id)
+		_, err = v.noting().ResumeReplay(v.Context(), id)
 	case "cancel":
-		_, err = v.api.CancelReplay(v.Context(), id)
+		_, err = v.noting().CancelReplay(v.Context(), id)
 		done = "cancelled"
 	default:
 		return notFound(v)

@@ -94,7 +94,9 @@ func TestWhatNeedsAPersonIsListedWorstFirst(t *testing.T) {
 
 func TestTheBalanceAddsUp(t *testing.T) {
 	t.Parallel()
-	open, terms := balance(client.BoardTotals{OnTheWay: 14, Retrying: 1204, Held: 46003, Dead: 18})
+	open, terms := balance(&client.Balance{
+		Matched: 1_204_331, Delivered: 1_157_000, Waiting: 45_000, Retrying: 1204, Blocked: 1003, Dead: 10, DeadRanges: 8, Filtered: 100, Compacted: 3, Discarded: 2, Unaccounted: 1,
+	}, &client.BoardTotals{OnTheWay: 14, Held: 45_989})
 	sum, right := int64(0), 0.0
 	for _, of := range terms {
 		sum += of.Count
@@ -106,7 +108,10 @@ func TestTheBalanceAddsUp(t *testing.T) {
 	if sum != open || right > 1000.001 || right < 999.9 {
 		t.Errorf("sum %d of %d, drawn to %v", sum, open, right)
 	}
-	if _, terms := balance(client.BoardTotals{}); terms[0].Wid != 0 {
+	if terms[1].Count != 14 || terms[3].Count != 45_989 || terms[len(terms)-1].State.Word != "unaccounted" {
+		t.Errorf("%+v", terms)
+	}
+	if _, terms := balance(&client.Balance{}, &client.BoardTotals{}); len(terms) != 5 || terms[0].Wid != 0 {
 		t.Error("nothing is drawn as something")
 	}
 }

@@ -80,7 +80,7 @@ func confirmGap(v *visit) error {
 
 func acceptGap(v *visit) error {
 	name := v.param("name")
-	if _, err := v.api.AcceptGap(v.Context(), name); err != nil {
+	if _, err := v.noting().AcceptGap(v.Context(), name); err != nil {
 		return err
 	}
 	return v.redirect("/sources/"+name, "accepted")

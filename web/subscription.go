@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/rowcall/rowcall/api/client"
 )
@@ -14,6 +15,12 @@ type subscriptionView struct {
 	Attempts []attemptRow
 	Settings []settingGroup
 	Changes  []changeRow // newest first; of an admin alone
+	Owed     int64
+	Terms    []term
+	Window   string
+	Windows  []windowOption
+	Charts   []chart
+	Drain    time.Duration // until what waits has gone, as fast as it went lately; 0: not known
 	Held     bool
 	May      map[string]bool
 }
@@ -48,7 +55,14 @@ func showSubscription(v *visit) error {
 	for _, g := range groups {
 		view.Groups = append(view.Groups, groupRow{g, view.Name, "/failed/deliveries" + groupFilter(&g).query()})
 	}
-	tries, err := v.api.Attempts(v.Context(), client.AttemptQuery{PageQuery: client.PageQuery{Limit: 20}, Subscription: view.ID})
+	view.Window, view.Windows = windowOf(v.URL.Query().Get("window")), windows()
+	stats, err := v.api.SubscriptionStats(v.Context(), view.ID, view.Window)
+	if err != nil {
+		return err
+	}
+	view.Owed, view.Terms = balance(&stats.Balance, &stats.Totals)
+	view.Charts, view.Drain = charts(&stats, v.now), drain(&stats, view.Row.Waiting.Events, v.now)
+	tries, err := v.api.Attempts(v.Context(), client.AttemptQuery{PageQuery: client.PageQuery{Limit: 10}, Subscription: view.ID})
 	if err != nil {
 		return err
 	}
@@ -68,6 +82,24 @@ func showSubscription(v *visit) error {
 		view.Changes = changeRows(made.Items, names, map[string]string{view.ID: view.Name})
 	}
 	return v.render("subscription", "subscriptions", subscriptionTitle(&view), view)
+}
+
+// drain is how long what waits takes to go, at the speed of the last steps; 0
+// where nothing waits or nothing went.
+func drain(s *client.Stats, waiting int64, now time.Time) time.Duration {
+	var delivered int64
+	steps := s.Series[max(0, len(s.Series)-5):]
+	if waiting <= 0 || len(steps) == 0 {
+		return 0
+	}
+	for i := range steps {
+		delivered += steps[i].Delivered
+	}
+	took := now.Sub(steps[0].At)
+	if delivered == 0 || took <= 0 {
+		return 0
+	}
+	return max(time.Second, time.Duration(float64(took)*float64(waiting)/float64(delivered)).Round(time.Second))
 }
 
 // subscriptionTitle says how it stands.
@@ -115,7 +147,7 @@ func findAction(name string, view *subscriptionView) (action, bool) {
 			Name: name, Title: "Pause " + view.Name + "?", Button: "Pause", Scope: "deliver", done: "paused",
 			Text: "What is in flight finishes. From then on its events are held, in order, and nothing is lost until the hold limit.",
 			do: func(v *visit, id string, _ int64) error {
-				_, err := v.api.PauseSubscription(v.Context(), id)
+				_, err := v.noting().PauseSubscription(v.Context(), id)
 				return err
 			},
 		}, true
@@ -124,7 +156,7 @@ func findAction(name string, view *subscriptionView) (action, bool) {
 			Name: name, Title: "Resume " + view.Name + "?", Button: "Resume", Scope: "deliver", done: "resumed",
 			Text: "At most " + waiting + " that are held go out first, in order per key, at a rate that grows with how well the endpoint takes them.",
 			do: func(v *visit, id string, _ int64) error {
-				_, err := v.api.ResumeSubscription(v.Context(), id)
+				_, err := v.noting().ResumeSubscription(v.Context(), id)
 				return err
 			},
 		}, true
@@ -132,7 +164,12 @@ func findAction(name string, view *subscriptionView) (action, bool) {
 		return action{
 			Name: name, Title: "Probe " + view.Name + " now?", Button: "Probe now", Scope: "deliver", done: "probed",
 			Text: "The oldest event that is held is sent once, now. Where it is accepted, the rest follows with growing concurrency; where it is not, the next probe comes as planned.",
-			do:   func(v *visit, id string, _ int64) error { return v.api.ProbeSubscription(v.Context(), id) },
+			do:   func(v *visit, id string, _ int64) error { return v.noting().ProbeSubscription(v.Context(), id) },
+		}, true
+	case "test":
+		return action{
+			Name: name, Title: "Send a test event to " + view.Name + "?", Button: "Send it", Scope: "deliver",
+			Text: "An event of type rowcall.test is sent to it once, now, signed like any other. It waits for nothing, is not tried again, and changes nothing of its health.",
 		}, true
 	case "delete":
 		return action{
@@ -140,7 +177,7 @@ func findAction(name string, view *subscriptionView) (action, bool) {
 			Text: "Its cursor, its dead letters and what it has not been sent (at most " + waiting + ", " + plural(view.Row.Dead, "dead letter", "dead letters") +
 				") go with it and cannot be brought back. Pause it to keep them.",
 			do: func(v *visit, id string, version int64) error {
-				return v.api.DeleteSubscription(v.Context(), id, version)
+				return v.noting().DeleteSubscription(v.Context(), id, version)
 			},
 		}, true
 	case "rotate":
@@ -190,6 +227,9 @@ func actSubscription(v *visit) error {
 	if act.Name == "rotate" {
 		return rotateSecret(v, view, act, form.Get("overlap"), version)
 	}
+	if act.Name == "test" {
+		return testSubscription(v, view, act)
+	}
 	err = act.do(v, view.ID, version)
 	if p := fieldProblem(err); p != "" {
 		return v.write(http.StatusConflict, "confirm-subscription",
@@ -204,9 +244,43 @@ func actSubscription(v *visit) error {
 	return v.redirect("/subscriptions/"+view.ID, act.done)
 }
 
+// testedView is what became of a test event.
+type testedView struct {
+	client.TestedAttempt
+	ID, Name string
+	Row      attemptRow
+}
+
+func testSubscription(v *visit, view subscriptionView, act action) error {
+	tried, err := v.noting().TestSubscription(v.Context(), view.ID)
+	if p := fieldProblem(err); p != "" {
+		return v.write(http.StatusConflict, "confirm-subscription",
+			frame{Title: act.Title, Section: "subscriptions", View: confirmView{view, act, p}})
+	}
+	if err != nil {
+		return err
+	}
+	title := view.Name + " took the test event."
+	if tried.Outcome != "delivered" {
+		title = view.Name + " " + reasonText(tried.Reason) + "."
+	}
+	row := attemptRows([]client.Attempt{{Detail: tried.Detail}})[0]
+	of := timings{}
+	for _, stage := range []struct {
+		to   *float64
+		from *float64
+	}{{&of.DNS, tried.Timings.DNS}, {&of.Connect, tried.Timings.Connect}, {&of.TLS, tried.Timings.TLS}, {&of.FirstByte, tried.Timings.FirstByte}} {
+		if stage.from != nil {
+			*stage.to = *stage.from
+		}
+	}
+	row.Phases = of.phases(tried.DurationMS)
+	return v.render("tested", "subscriptions", title, testedView{tried, view.ID, view.Name, row})
+}
+
 // rotateSecret answers with the secret itself: it is shown this once.
 func rotateSecret(v *visit, view subscriptionView, act action, overlap string, version int64) error {
-	sub, err := v.api.RotateSecret(v.Context(), view.ID, overlap, version)
+	sub, err := v.noting().RotateSecret(v.Context(), view.ID, overlap, version)
 	if p := fieldProblem(err); p != "" {
 		return v.write(http.StatusUnprocessableEntity, "confirm-subscription",
 			frame{Title: act.Title, Section: "subscriptions", View: confirmView{view, act, p}})

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,13 +43,18 @@ type frame struct {
 
 // open lets in who is signed in and answers errors.
 func (c *Console) open(serve func(*visit) error) http.HandlerFunc {
+	return c.openFor(visitTimeout, serve)
+}
+
+// openFor is open for what may take longer.
+func (c *Console) openFor(timeout time.Duration, serve func(*visit) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		token := c.session(r)
 		if token == "" {
 			c.askToSignIn(w, r)
 			return
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), visitTimeout)
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
 		v := &visit{Request: r.WithContext(ctx), console: c, w: w, api: c.client(r, token), now: time.Now()}
 		var err error
@@ -147,6 +153,11 @@ func (v *visit) form() (url.Values, error) {
 		return nil, &client.Problem{Type: client.TooLarge, Title: "The form could not be read", Status: http.StatusBadRequest, Detail: "it is too large or cut off"}
 	}
 	return v.PostForm, nil
+}
+
+// noting is the API with what the form says of why.
+func (v *visit) noting() *client.Client {
+	return v.api.Noting(strings.TrimSpace(v.PostFormValue("note")))
 }
 
 // redirect answers a POST that did what it should; done is one of notices.

@@ -29,6 +29,7 @@ type Delivery struct {
 type DeliveryQuery struct {
 	PageQuery
 	Subscription, State, Reason, Type, Key string
+	Filter                                 string    // CEL on the event; pages may be short
 	Status                                 int       // HTTP status of the last try; 0: any
 	Since, Until                           time.Time // of the last change
 }
@@ -44,6 +45,7 @@ func (c *Client) Deliveries(ctx context.Context, q DeliveryQuery) (page Page[Del
 	}
 	set(v, "type", q.Type)
 	set(v, "key", q.Key)
+	set(v, "filter", q.Filter)
 	setTime(v, "since", q.Since)
 	setTime(v, "until", q.Until)
 	return page, c.get(ctx, &page, v, "v1", "deliveries")

@@ -25,6 +25,7 @@ type Event struct {
 type EventQuery struct {
 	PageQuery
 	Type, Key string
+	Filter    string // CEL; pages may be short
 }
 
 // Events lists events of the log, newest first.
@@ -32,6 +33,7 @@ func (c *Client) Events(ctx context.Context, q EventQuery) (page Page[Event], er
 	v := q.values()
 	set(v, "type", q.Type)
 	set(v, "key", q.Key)
+	set(v, "filter", q.Filter)
 	return page, c.get(ctx, &page, v, "v1", "events")
 }
 

@@ -55,6 +55,7 @@ type Change struct {
 	Object string          `json:"object"`
 	Before json.RawMessage `json:"before,omitempty"`
 	After  json.RawMessage `json:"after,omitempty"`
+	Note   string          `json:"note"` // why, in the words of who did it
 }
 
 // ChangeQuery selects changes.
