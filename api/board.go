@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -109,13 +110,13 @@ func (a *API) listBoard(ctx context.Context, in *boardInput) (*boardOutput, erro
 	if err != nil {
 		return nil, err
 	}
-	rows, err := a.boardRows(ctx)
+	rows, err := a.boardRows(ctx, only)
 	if err != nil {
 		return nil, err
 	}
 	search := strings.ToLower(in.Search)
 	rows = slices.DeleteFunc(rows, func(r boardRow) bool {
-		return only != "" && r.Subscription != only || in.Condition != "" && r.Condition != in.Condition ||
+		return in.Condition != "" && r.Condition != in.Condition ||
 			!r.labelled(in.Label) || !r.mentions(search) || !sees(ctx, r.Labels)
 	})
 	out := &boardOutput{Body: board{Items: []boardRow{}, Totals: totalsOf(rows)}}
@@ -133,13 +134,28 @@ func (a *API) listBoard(ctx context.Context, in *boardInput) (*boardOutput, erro
 	return out, nil
 }
 
-// boardRows are all there are.
-func (a *API) boardRows(ctx context.Context) ([]boardRow, error) {
-	summaries, err := a.store.Summaries(ctx)
-	if err != nil {
+// boardRows are all there are; where only is not empty, that one.
+func (a *API) boardRows(ctx context.Context, only subscriptions.ID) ([]boardRow, error) {
+	var summaries []store.Summary
+	var backlogs []store.Backlog
+	var err error
+	if only == "" {
+		summaries, err = a.store.Summaries(ctx)
+	} else {
+		summaries, err = a.store.Summaries(ctx, only)
+	}
+	if err != nil || len(summaries) == 0 {
 		return nil, err
 	}
-	backlogs, err := a.store.Backlogs(ctx)
+	if only == "" {
+		backlogs, err = a.store.Backlogs(ctx)
+	} else {
+		var one store.Backlog
+		if one, err = a.store.Backlog(ctx, only); errors.Is(err, store.ErrNotFound) {
+			return nil, nil // deleted meanwhile
+		}
+		backlogs = []store.Backlog{one}
+	}
 	if err != nil {
 		return nil, err
 	}

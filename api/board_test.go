@@ -96,6 +96,43 @@ func TestEndpointsAreListedWorstFirstAndAddUp(t *testing.T) {
 		problem(t, http.StatusUnprocessableEntity, "validation")
 }
 
+func TestTheLogNamesWhoKeepsItAsTheBoardDoes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	claim, _ := w.claim("shop")
+	down := w.subscribe("down")["id"].(string)
+	w.exec(`UPDATE rowcall.cursors SET health = '{"state":"parked","next_probe":"2020-01-01T00:00:00Z"}'`)
+	w.subscribe("up")
+	w.write(claim, 1, 3, func(int) string { return "{}" })
+	var usage struct {
+		Pins []struct{ Name, State, Health string }
+	}
+	w.do(request{method: "GET", path: "/v1/log", scope: api.ScopeRead}).into(t, &usage)
+	var got []string
+	for _, p := range usage.Pins {
+		got = append(got, p.Name+" "+p.State+" "+p.Health)
+	}
+	slices.Sort(got)
+	if want := []string{"down active probing", "up active healthy"}; !slices.Equal(got, want) {
+		t.Errorf("pins %q, want %q", got, want)
+	}
+	var b boardJSON
+	w.do(request{method: "GET", path: "/v1/endpoints?subscription=" + down, scope: api.ScopeRead}).into(t, &b)
+	if !slices.Equal(b.names(), []string{"down probing"}) || b.Totals.Held != 3 {
+		t.Errorf("board of one: %+v", b)
+	}
+	var s struct{ Totals struct{ Held int64 } }
+	w.do(request{method: "GET", path: "/v1/subscriptions/" + down + "/stats", scope: api.ScopeRead}).into(t, &s)
+	if s.Totals.Held != 3 {
+		t.Errorf("stats of one: %+v", s)
+	}
+	w.do(request{method: "DELETE", path: "/v1/subscriptions/" + down, scope: api.ScopeWrite})
+	a := w.do(request{method: "GET", path: "/v1/endpoints?subscription=" + down, scope: api.ScopeRead})
+	if a.into(t, &b); a.status != http.StatusOK || len(b.Items) != 0 {
+		t.Errorf("board of one that is gone: %d %s", a.status, a.body)
+	}
+}
+
 func TestACursorOfALongNameIsTaken(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -70,6 +70,30 @@ func TestHostileBodiesAreRefusedAndLeaveNothingBehind(t *testing.T) {
 	}
 }
 
+func TestAPreviewIsAskedForAsPreciselyAsASubscription(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for body, locations := range map[string]string{
+		`{"events":["a"],"filter":"true","filter":"false"}`: "body.filter",
+		`{"events":["a"],"limit":1,"limit":2}`:              "body.limit",
+		`{"events":["a"],"limit":1,"limit":null}`:           "body.limit",
+		`{"events":["a"],"limit":1.5}`:                      "body.limit",
+		`{"events":["a"],"limit":"1"}`:                      "body.limit",
+		`{"events":["a"],"limit":101}`:                      "body.limit",
+		`{"events":["a"],"Filter":"true"}`:                  "body",
+		`{"limit":0,"filter":"("}`:                          "body.limit body.events body.filter",
+		`[]`:                                                "body",
+	} {
+		p := w.do(request{method: "POST", path: "/v1/subscriptions/preview", scope: api.ScopeWrite, body: body}).problem(t, http.StatusUnprocessableEntity, "validation")
+		if p.locations() != locations {
+			t.Errorf("%s: %s", body, p.locations())
+		}
+	}
+	if a := w.do(request{method: "POST", path: "/v1/subscriptions/preview", scope: api.ScopeWrite, body: `{"events":["a"],"filter":null,"limit":null}`}); a.status != http.StatusOK {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
 func TestABodyWhoseChunksMakeNoSenseIsTheCallersFault(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -1,9 +1,7 @@
 package api
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
@@ -29,7 +27,7 @@ type logPin struct {
 	Subscription subscriptions.ID `json:"subscription"`
 	Name         string           `json:"name"`
 	State        string           `json:"state" enum:"active,paused,disabled"`
-	Health       string           `json:"health"`
+	Health       string           `json:"health" enum:"healthy,parked,probing,recovering"`
 	Cursor       string           `json:"cursor" pattern:"^[0-9]{20}$"`
 	OldestAt     *time.Time       `json:"oldest_at" doc:"Commit time of the oldest event that it owes; null: it owes none."`
 	Events       int64            `json:"events" doc:"That wait, at most: what its filter leaves out counts."`
@@ -55,16 +53,28 @@ func (a *API) getLog(ctx context.Context, _ *struct{}) (*struct{ Body logUsage }
 		Bytes: u.Bytes, MaxBytes: u.MaxBytes, Percent: int(float64(u.Bytes) / float64(u.MaxBytes) * 100), Oldest: u.Oldest.String(),
 		OldestAt: optionalTime(u.OldestAt), Head: u.Head.String(), Retention: subscriptions.Duration(u.Retention).String(), Pins: []logPin{},
 	}}
-	for _, p := range u.Pins {
-		sub, err := a.store.Subscription(ctx, p.Subscription)
-		if errors.Is(err, store.ErrNotFound) {
-			continue // deleted meanwhile
-		}
+	ids := make([]subscriptions.ID, len(u.Pins))
+	for i, p := range u.Pins {
+		ids[i] = p.Subscription
+	}
+	summaries := map[subscriptions.ID]store.Summary{}
+	if len(ids) > 0 {
+		found, err := a.store.Summaries(ctx, ids...)
 		if err != nil {
 			return nil, err
 		}
+		for _, s := range found {
+			summaries[s.ID] = s
+		}
+	}
+	now := time.Now()
+	for _, p := range u.Pins {
+		sub, ok := summaries[p.Subscription]
+		if !ok {
+			continue // deleted meanwhile
+		}
 		pin := logPin{
-			Subscription: p.Subscription, Name: sub.Name, State: string(sub.State), Health: cmp.Or(p.Health.State, "healthy"),
+			Subscription: p.Subscription, Name: sub.Name, State: string(sub.State), Health: healthShown(p.Health, now),
 			Cursor: p.Cursor.String(), Events: p.Waiting.Events, Bytes: p.Waiting.Bytes, Pinned: p.Pinned,
 		}
 		if p.OldestAt != 0 {

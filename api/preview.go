@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -210,31 +209,18 @@ func (a *API) preview(ctx context.Context, spec *subscriptions.Spec, e *store.Ev
 // parsePreview reads the body of preview. Its members are judged as those of a
 // subscription.
 func parsePreview(raw []byte) (*subscriptions.Spec, int, error) {
-	if err := checkJSON(raw); err != nil {
+	r, err := readBody(raw, "events", "filter", "transform", "ordering_key", "limit")
+	if err != nil {
 		return nil, 0, err
 	}
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &members); err != nil || members == nil {
-		return nil, 0, newProblem(problemValidation, "", fieldError{"body", "must be a JSON object"})
-	}
-	known := []string{"events", "filter", "transform", "ordering_key"}
 	limit := standardPreview
-	var faults subscriptions.FieldErrors
-	for name, value := range members {
-		switch {
-		case slices.Contains(known, name):
-		case name != "limit":
-			return nil, 0, newProblem(problemValidation, "", fieldError{"body", "has a member that is not known here; it takes events, filter, transform, ordering_key and limit"})
-		case string(value) == "null":
-		default:
-			var n float64
-			if err := json.Unmarshal(value, &n); err != nil || n != math.Trunc(n) || n < 1 || n > maxPreview {
-				faults = append(faults, subscriptions.FieldError{Field: "limit", Message: fmt.Sprintf("must be a whole number from 1 to %d", maxPreview)})
-			} else {
-				limit = int(n)
-			}
+	var n float64
+	if r.read("limit", "a number", &n) {
+		if limit = int(n); n != math.Trunc(n) || n < 1 || n > maxPreview {
+			r.fault("limit", "must be a whole number from 1 to %d", maxPreview)
 		}
 	}
+	members := r.members
 	delete(members, "limit")
 	members["name"], members["endpoint"] = json.RawMessage(`"preview"`), json.RawMessage(`{"url":"https://example.com"}`)
 	document, err := json.Marshal(members)
@@ -242,16 +228,8 @@ func parsePreview(raw []byte) (*subscriptions.Spec, int, error) {
 		return nil, 0, newProblem(problemMalformed, "the body is not JSON")
 	}
 	spec, specErr := subscriptions.ParseSpec(document)
-	if err := joinFields(specErr, orNil(faults)); err != nil {
+	if err := joinFields(r.err(), specErr); err != nil {
 		return nil, 0, err
 	}
 	return &spec, limit, nil
-}
-
-// orNil is no faults as no error.
-func orNil(faults subscriptions.FieldErrors) error {
-	if len(faults) == 0 {
-		return nil
-	}
-	return faults
 }

@@ -116,14 +116,14 @@ func (a *API) stats(ctx context.Context, name string, of subscriptions.ID) (*sta
 
 // addBalance sums what the caller sees.
 func (a *API) addBalance(ctx context.Context, out *stats, of subscriptions.ID) error {
-	rows, err := a.boardRows(ctx)
+	rows, err := a.boardRows(ctx, of)
 	if err != nil {
 		return err
 	}
 	seen := map[subscriptions.ID]bool{}
 	kept := rows[:0]
 	for _, r := range rows {
-		if (of == "" || r.Subscription == of) && sees(ctx, r.Labels) {
+		if sees(ctx, r.Labels) {
 			kept = append(kept, r)
 			seen[r.Subscription] = true
 		}

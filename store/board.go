@@ -27,11 +27,12 @@ const summariesSQL = `
 SELECT id, name, coalesce(spec->'endpoint'->>'url', ''), coalesce(spec->'events', '[]'), coalesce(spec->'labels', '{}'),
   state, state_reason, version,
   CASE WHEN jsonb_typeof(spec->'window') = 'object' THEN spec->'window' END
-FROM rowcall.subscriptions WHERE deleted_at IS NULL`
+FROM rowcall.subscriptions WHERE deleted_at IS NULL AND ($1::text[] IS NULL OR id = ANY($1))`
 
-// Summaries returns every subscription, in no order.
-func (s *Store) Summaries(ctx context.Context) ([]Summary, error) {
-	rows, err := s.pool.Query(ctx, summariesSQL)
+// Summaries returns those of some subscriptions that are there, in no order; of
+// every one, where none is named.
+func (s *Store) Summaries(ctx context.Context, only ...subscriptions.ID) ([]Summary, error) {
+	rows, err := s.pool.Query(ctx, summariesSQL, only)
 	if err != nil {
 		return nil, fmt.Errorf("read summaries of subscriptions: %w", err)
 	}

@@ -94,6 +94,9 @@ func TestABulkJobAsksForEachDeliveryOnceAcrossTheLivesOfItsInstances(t *testing.
 	if err := s.CreateJob(t.Context(), &j); err != nil {
 		t.Fatal(err)
 	}
+	if j.CreatedAt.Location() != time.UTC || j.UpdatedAt.Location() != time.UTC {
+		t.Errorf("made at %v, in the zone of this machine", j.CreatedAt)
+	}
 	// What becomes a dead letter from now on is none of its business.
 	settle(t, s, store.Settlement{Lanes: []store.LaneSettlement{{
 		Lane: lanes["z"].ID, Epoch: lanes["z"].Epoch, Cursor: past, Upsert: []store.Delivery{{Offset: 1, State: store.Dead, Reason: "rejected"}},

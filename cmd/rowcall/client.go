@@ -92,7 +92,7 @@ func (p *program) document(path string) (map[string]any, error) {
 		err     error
 	)
 	if path == "-" {
-		content, err = io.ReadAll(io.LimitReader(p.stdin, maxBodyBytes))
+		content, err = readAtMost(p.stdin, "standard input", maxBodyBytes)
 	} else {
 		content, err = readCapped(path, maxBodyBytes)
 	}

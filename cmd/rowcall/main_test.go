@@ -167,3 +167,15 @@ func TestCommandsThatThePagesShowAreTaken(t *testing.T) {
 		t.Errorf("no page shows how to make a subscription: %v", seen)
 	}
 }
+
+func TestADocumentThatIsTooLargeIsRefusedNotCut(t *testing.T) {
+	t.Parallel()
+	c := rowcall(t, []string{"ROWCALL_API_KEY=x", "ROWCALL_URL=http://127.0.0.1:1"}, "subscriptions", "create", "-f", "-")
+	// Cut at a mebibyte it would be a document like any other.
+	c.Stdin = strings.NewReader("name: x\nevents: [a]\nendpoint: {url: https://r.test}\n" + strings.Repeat("# \n", maxBodyBytes/3))
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
+	if err := c.Run(); c.ProcessState == nil || c.ProcessState.ExitCode() != exitUsage || !strings.Contains(stderr.String(), "standard input is larger than 1048576 bytes") {
+		t.Errorf("%v: %s", err, stderr.String())
+	}
+}

@@ -41,7 +41,7 @@ A second signal exits at once; nothing is lost, but what was in flight is sent a
 
 Example:
   rowcall keygen > rowcall.env
-  echo 'ROWCALL_DATABASE_URL=postgres://app:secret@db/app?sslmode=verify-full' >> rowcall.env
+  echo "ROWCALL_DATABASE_URL='postgres://app:secret@db/app?sslmode=verify-full'" >> rowcall.env
   echo 'ROWCALL_EGRESS_ALLOW=private' >> rowcall.env
   set -a; . ./rowcall.env; rowcall serve`
 }
