@@ -157,7 +157,7 @@ func (p *program) follow(ctx context.Context, api *client.Client, j client.Job) 
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	for {
-		line.show(jobText(j))
+		line.show(jobText(j), j.Done+j.Failed+j.Skipped, j.Total)
 		if j.State != "running" {
 			return j, nil
 		}
@@ -188,11 +188,22 @@ type progress struct {
 	shown bool
 }
 
-func (l *progress) show(text string) {
+func (l *progress) show(text string, done, total int64) {
 	if isTerminal(l.out) {
-		fmt.Fprintf(l.out, "\r\x1b[K%s", clean(text))
+		fmt.Fprintf(l.out, "\r\x1b[K%s %s", bar(done, total), clean(text))
 		l.shown = true
 	}
+}
+
+// bar draws how much of something is done; what is found beyond total is done too.
+func bar(done, total int64) string {
+	const width = 20
+	share := 1.0
+	if total > 0 {
+		share = min(float64(max(done, 0))/float64(total), 1)
+	}
+	filled := int(share * width)
+	return fmt.Sprintf("[%s%s] %3d %%", strings.Repeat("#", filled), strings.Repeat(".", width-filled), int(share*100))
 }
 
 func (l *progress) end() {

@@ -26,6 +26,9 @@ type clientFlags struct {
 // clientHelp ends the help of every client command.
 const clientHelp = `The API key is read from ROWCALL_API_KEY, or from the file that ROWCALL_API_KEY_FILE names.`
 
+// example is the help of a client command that an example explains.
+func example(line string) string { return clientHelp + "\n\nExample:\n  " + line }
+
 // listFlags bound a list.
 type listFlags struct {
 	Limit int `default:"100" placeholder:"N" help:"Show at most so many; 0 for all; by default ${default}."`

@@ -93,7 +93,9 @@ type oneDelivery struct {
 type getDeliveryCmd struct{ oneDelivery }
 
 // Help is shown below the summary.
-func (getDeliveryCmd) Help() string { return clientHelp }
+func (getDeliveryCmd) Help() string {
+	return example(`rowcall deliveries get dlv_7_4211`)
+}
 
 // Run shows one.
 func (c *getDeliveryCmd) Run(ctx context.Context, p *program) error {

@@ -58,7 +58,9 @@ type getEventCmd struct {
 }
 
 // Help is shown below the summary.
-func (getEventCmd) Help() string { return clientHelp }
+func (getEventCmd) Help() string {
+	return example(`rowcall events get 01-0000000003F2A8C0-0 -o json`)
+}
 
 // Run shows one.
 func (c *getEventCmd) Run(ctx context.Context, p *program) error {

@@ -22,7 +22,11 @@ func (healthCmd) Help() string {
 	return `It reads the settings that serve reads (ROWCALL_LISTEN, ROWCALL_TLS_CERT_FILE), so that a container needs no more
 than this line:
 
-  HEALTHCHECK CMD ["/rowcall", "health"]`
+  HEALTHCHECK CMD ["/rowcall", "health"]
+
+Examples:
+  rowcall health
+  rowcall health --ready   # and does its work?`
 }
 
 // Run probes the instance on this machine.

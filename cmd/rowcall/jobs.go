@@ -23,7 +23,9 @@ type listJobsCmd struct {
 }
 
 // Help is shown below the summary.
-func (listJobsCmd) Help() string { return clientHelp }
+func (listJobsCmd) Help() string {
+	return example(`rowcall jobs list --state running`)
+}
 
 // Run lists jobs.
 func (c *listJobsCmd) Run(ctx context.Context, p *program) error {
@@ -88,7 +90,9 @@ func (o *oneJob) ask(ctx context.Context, p *program, call func(*client.Client, 
 type getJobCmd struct{ oneJob }
 
 // Help is shown below the summary.
-func (getJobCmd) Help() string { return clientHelp }
+func (getJobCmd) Help() string {
+	return example(`rowcall jobs get job_4hcp2k`)
+}
 
 // Run shows one.
 func (c *getJobCmd) Run(ctx context.Context, p *program) error {
@@ -98,7 +102,9 @@ func (c *getJobCmd) Run(ctx context.Context, p *program) error {
 type pauseJobCmd struct{ oneJob }
 
 // Help is shown below the summary.
-func (pauseJobCmd) Help() string { return clientHelp }
+func (pauseJobCmd) Help() string {
+	return example(`rowcall jobs pause job_4hcp2k`)
+}
 
 // Run pauses one.
 func (c *pauseJobCmd) Run(ctx context.Context, p *program) error {
@@ -108,7 +114,9 @@ func (c *pauseJobCmd) Run(ctx context.Context, p *program) error {
 type resumeJobCmd struct{ oneJob }
 
 // Help is shown below the summary.
-func (resumeJobCmd) Help() string { return clientHelp }
+func (resumeJobCmd) Help() string {
+	return example(`rowcall jobs resume job_4hcp2k`)
+}
 
 // Run resumes one.
 func (c *resumeJobCmd) Run(ctx context.Context, p *program) error {
@@ -118,7 +126,9 @@ func (c *resumeJobCmd) Run(ctx context.Context, p *program) error {
 type cancelJobCmd struct{ oneJob }
 
 // Help is shown below the summary.
-func (cancelJobCmd) Help() string { return clientHelp }
+func (cancelJobCmd) Help() string {
+	return example(`rowcall jobs cancel job_4hcp2k`)
+}
 
 // Run cancels one.
 func (c *cancelJobCmd) Run(ctx context.Context, p *program) error {

@@ -23,7 +23,9 @@ type listKeysCmd struct {
 }
 
 // Help is shown below the summary.
-func (listKeysCmd) Help() string { return clientHelp }
+func (listKeysCmd) Help() string {
+	return example(`rowcall keys list`)
+}
 
 // Run lists keys.
 func (c *listKeysCmd) Run(ctx context.Context, p *program) error {
@@ -107,7 +109,9 @@ type revokeKeyCmd struct {
 }
 
 // Help is shown below the summary.
-func (revokeKeyCmd) Help() string { return clientHelp }
+func (revokeKeyCmd) Help() string {
+	return example(`rowcall keys revoke key_4hcp2k`)
+}
 
 // Run revokes a key.
 func (c *revokeKeyCmd) Run(ctx context.Context, p *program) error {

@@ -13,7 +13,10 @@ func (logCmd) Help() string {
 	return clientHelp + `
 
 At ROWCALL_LOG_MAX_BYTES the oldest goes: delivered events, then dead ranges, then what the subscription furthest
-behind holds. Capture goes on.`
+behind holds. Capture goes on.
+
+Example:
+  rowcall log`
 }
 
 // Run shows what the log weighs, and who keeps it.

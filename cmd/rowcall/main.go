@@ -31,6 +31,8 @@ type commands struct {
 	Keygen  keygenCmd  `cmd:"" help:"Print a fresh secret key and API key, fit for an env file."`
 	Version versionCmd `cmd:"" help:"Print version, commit and Go."`
 
+	Completion completionCmd `cmd:"" help:"Print a script that completes commands in a shell."`
+
 	Subscriptions subscriptionsCmd `cmd:"" aliases:"subs" help:"See and change subscriptions." group:"client"`
 	Events        eventsCmd        `cmd:"" help:"See the log." group:"client"`
 	Apply         applyCmd         `cmd:"" help:"Make subscriptions what a file declares." group:"client"`

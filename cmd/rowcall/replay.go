@@ -103,7 +103,7 @@ func (p *program) followReplay(ctx context.Context, api *client.Client, r client
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	for {
-		line.show(replayText(r))
+		line.show(replayText(r), r.Delivered+r.Failed, r.Total)
 		if r.State != "running" {
 			if r.State == "failed" {
 				return r, errors.New(r.ID + " failed: " + r.Reason)

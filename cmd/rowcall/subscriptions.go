@@ -96,7 +96,9 @@ type listSubscriptionsCmd struct {
 }
 
 // Help is shown below the summary.
-func (listSubscriptionsCmd) Help() string { return clientHelp }
+func (listSubscriptionsCmd) Help() string {
+	return example(`rowcall subscriptions list --state disabled`)
+}
 
 // Run lists subscriptions.
 func (c *listSubscriptionsCmd) Run(ctx context.Context, p *program) error {
@@ -123,7 +125,9 @@ func (c *listSubscriptionsCmd) Run(ctx context.Context, p *program) error {
 type getSubscriptionCmd struct{ oneSubscription }
 
 // Help is shown below the summary.
-func (getSubscriptionCmd) Help() string { return clientHelp }
+func (getSubscriptionCmd) Help() string {
+	return example(`rowcall subscriptions get paid-orders -o json`)
+}
 
 // Run shows one.
 func (c *getSubscriptionCmd) Run(ctx context.Context, p *program) error {
@@ -279,7 +283,9 @@ type deleteSubscriptionCmd struct {
 }
 
 // Help is shown below the summary.
-func (deleteSubscriptionCmd) Help() string { return clientHelp }
+func (deleteSubscriptionCmd) Help() string {
+	return example(`rowcall subscriptions delete paid-orders`)
+}
 
 // Run ends a subscription.
 func (c *deleteSubscriptionCmd) Run(ctx context.Context, p *program) error {
@@ -300,7 +306,9 @@ func (c *deleteSubscriptionCmd) Run(ctx context.Context, p *program) error {
 type pauseSubscriptionCmd struct{ oneSubscription }
 
 // Help is shown below the summary.
-func (pauseSubscriptionCmd) Help() string { return clientHelp }
+func (pauseSubscriptionCmd) Help() string {
+	return example(`rowcall subscriptions pause paid-orders`)
+}
 
 // Run holds a subscription's events.
 func (c *pauseSubscriptionCmd) Run(ctx context.Context, p *program) error {
@@ -310,7 +318,9 @@ func (c *pauseSubscriptionCmd) Run(ctx context.Context, p *program) error {
 type resumeSubscriptionCmd struct{ oneSubscription }
 
 // Help is shown below the summary.
-func (resumeSubscriptionCmd) Help() string { return clientHelp }
+func (resumeSubscriptionCmd) Help() string {
+	return example(`rowcall subscriptions resume paid-orders`)
+}
 
 // Run delivers a subscription's events again.
 func (c *resumeSubscriptionCmd) Run(ctx context.Context, p *program) error {
@@ -320,7 +330,9 @@ func (c *resumeSubscriptionCmd) Run(ctx context.Context, p *program) error {
 type healthSubscriptionCmd struct{ oneSubscription }
 
 // Help is shown below the summary.
-func (healthSubscriptionCmd) Help() string { return clientHelp }
+func (healthSubscriptionCmd) Help() string {
+	return example(`rowcall subscriptions health paid-orders`)
+}
 
 // Run shows how an endpoint does.
 func (c *healthSubscriptionCmd) Run(ctx context.Context, p *program) error {

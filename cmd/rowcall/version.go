@@ -45,6 +45,12 @@ type versionCmd struct {
 	Output string `short:"o" enum:"text,json" default:"text" help:"text, or json for programs."`
 }
 
+// Help is shown below the summary.
+func (versionCmd) Help() string {
+	return `Example:
+  rowcall version -o json`
+}
+
 // Run prints version, commit and Go.
 func (c *versionCmd) Run(p *program) error {
 	b := buildInfo()
