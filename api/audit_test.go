@@ -179,8 +179,11 @@ func TestEveryRouteThatChangesSomethingRecordsIt(t *testing.T) {
 		active()
 		w.exec(`UPDATE rowcall.cursors SET health = '{"state":"parked"}' WHERE lane = $1`, lane)
 	}
-	given := func() {
-		w.exec(`INSERT INTO rowcall.dead_ranges (lane, "from", past, patterns, events, bytes, reason) VALUES ($1, 1, 2, '{public.**}', 1, 1, '')`, lane)
+	given := func(id int) func() {
+		return func() {
+			w.exec(`INSERT INTO rowcall.dead_ranges (id, lane, "from", past, patterns, events, bytes, reason) OVERRIDING SYSTEM VALUE
+				VALUES ($2, $1, 1, 2, '{public.**}', 1, 1, '')`, lane, id)
+		}
 	}
 	type call struct {
 		before   func()
@@ -194,7 +197,7 @@ func TestEveryRouteThatChangesSomethingRecordsIt(t *testing.T) {
 		"retry-deliveries": {body: one}, "discard-deliveries": {body: one},
 		"pause-job": {before: job}, "resume-job": {before: pausedJob}, "cancel-job": {before: job},
 		"create-replay": {body: replay}, "pause-replay": {before: replaying}, "resume-replay": {before: pausedReplay}, "cancel-replay": {before: replaying},
-		"accept-gap": {}, "discard-dead-range": {before: given, id: "drg_1"},
+		"accept-gap": {}, "discard-dead-range": {before: given(1), id: "drg_1"}, "retry-dead-range": {before: given(2), id: "drg_2"},
 		"create-api-key": {body: `{"name":"y","scopes":["read"]}`}, "revoke-api-key": {id: key},
 	}
 	for path, item := range loadDocument(t, w.api).Paths.Map() {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -25,12 +26,14 @@ type deadRange struct {
 	Reason       string           `json:"reason" enum:"hold_limit_age,hold_limit_bytes"`
 	CreatedAt    time.Time        `json:"created_at"`
 	UpdatedAt    time.Time        `json:"updated_at" doc:"When it last grew; it is kept for ROWCALL_DEAD_RETENTION from then on."`
+	Retry        *string          `json:"retry" doc:"The replay that retries it (rpl_…), whose progress says what is left; null: nobody asked for one."`
 }
 
 func showDeadRange(r store.DeadRange) deadRange {
 	return deadRange{
 		ID: deadRangeID(r.ID), Subscription: r.Subscription, From: r.Range.From.String(), Past: r.Range.Past.String(),
 		Patterns: r.Patterns, Count: r.Events.Events, Bytes: r.Events.Bytes, Reason: r.Reason, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
+		Retry: optionalText(string(r.Job)),
 	}
 }
 
@@ -56,6 +59,10 @@ type (
 		ID string `path:"id" doc:"drg_…"`
 	}
 	deadRangeOutput struct{ Body deadRange }
+	replayCreated   struct {
+		Location string `header:"Location"`
+		Body     replay
+	}
 )
 
 func (a *API) registerDeadRanges() {
@@ -72,8 +79,20 @@ func (a *API) registerDeadRanges() {
 	handle(a, huma.Operation{
 		OperationID: "discard-dead-range", Method: http.MethodPost, Path: "/v1/dead-ranges/{id}/discard", Tags: tags,
 		Summary:       "Give a dead range up for good",
-		DefaultStatus: http.StatusNoContent,
+		Description:   "One that is being retried answers 409.",
+		DefaultStatus: http.StatusNoContent, Errors: []int{http.StatusConflict},
 	}, ScopeDeliver, a.discardDeadRange)
+	handle(a, huma.Operation{
+		OperationID: "retry-dead-range", Method: http.MethodPost, Path: "/v1/dead-ranges/{id}/retry", Tags: tags,
+		Summary: "Deliver a dead range",
+		Description: "Answers with the replay that does it: of the events that the subscription's patterns and filter wanted when the " +
+			"range was given up, also those that the log has dropped since, in order per key among themselves, beside what is " +
+			"delivered now (receivers compare sequence). Each has a fresh budget; what fails is a dead letter. The range goes " +
+			"when the replay is done. Where that is cancelled, or fails, what was tried and not delivered is dead letters, and the range " +
+			"is what the replay had not come to. It can be paused and resumed.",
+		DefaultStatus: http.StatusAccepted,
+		Errors:        []int{http.StatusConflict},
+	}, ScopeDeliver, a.retryDeadRange)
 }
 
 func (a *API) listDeadRanges(ctx context.Context, in *deadRangesInput) (*deadRangesOutput, error) {
@@ -122,8 +141,29 @@ func (a *API) discardDeadRange(ctx context.Context, in *deadRangePath) (*struct{
 		return nil, err
 	}
 	if err := a.store.DiscardDeadRange(ctx, id); err != nil {
-		return nil, err
+		return nil, rangeConflict(err)
 	}
 	a.log.Info().Str("range", in.ID).Str("actor", caller(ctx)).Msg("dead range discarded")
 	return nil, nil
+}
+
+func (a *API) retryDeadRange(ctx context.Context, in *deadRangePath) (*replayCreated, error) {
+	id, err := parseDeadRangeID(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	j := store.Job{CreatedBy: caller(ctx)}
+	if err := a.store.RetryDeadRange(ctx, id, &j); err != nil {
+		return nil, rangeConflict(err)
+	}
+	a.log.Info().Str("range", in.ID).Str("replay", string(j.ID)).Str("actor", caller(ctx)).Msg("dead range is retried")
+	return &replayCreated{Location: "/v1/replays/" + string(j.ID), Body: showReplay(j, time.Now())}, nil
+}
+
+// rangeConflict says in words why a dead range cannot be retried, or discarded.
+func rangeConflict(err error) error {
+	if errors.Is(err, store.ErrConflict) {
+		return newProblem(problemConflict, "the range is being retried: its member retry names the replay; cancel that first, or let it end")
+	}
+	return jobConflict(err)
 }

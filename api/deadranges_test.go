@@ -72,6 +72,26 @@ func TestDeadRangesAreListedShownAndDiscarded(t *testing.T) {
 	for _, gone := range []string{path, "/v1/dead-ranges/drg_007", "/v1/dead-ranges/x"} {
 		w.do(request{method: "GET", path: gone, scope: api.ScopeRead}).problem(t, http.StatusNotFound, "not-found")
 	}
+	again := "/v1/dead-ranges/" + first.Items[0].ID
+	w.do(request{method: "POST", path: again + "/retry", scope: api.ScopeRead}).problem(t, http.StatusForbidden, "forbidden")
+	w.do(request{method: "POST", path: path + "/retry", scope: api.ScopeDeliver}).problem(t, http.StatusNotFound, "not-found")
+	a := w.do(request{method: "POST", path: again + "/retry", scope: api.ScopeDeliver})
+	var made struct {
+		ID, State string
+		Total     int64
+		DeadRange string `json:"dead_range"`
+	}
+	if a.into(t, &made); a.status != http.StatusAccepted || made.State != "running" || made.Total != 10 || made.DeadRange != first.Items[0].ID ||
+		a.header.Get("Location") != "/v1/replays/"+made.ID {
+		t.Errorf("retry: %d %s", a.status, a.body)
+	}
+	for _, action := range []string{"/retry", "/discard"} {
+		w.do(request{method: "POST", path: again + action, scope: api.ScopeDeliver}).problem(t, http.StatusConflict, "conflict")
+	}
+	var shown struct{ Retry string }
+	if w.do(request{method: "GET", path: again, scope: api.ScopeRead}).into(t, &shown); shown.Retry != made.ID {
+		t.Errorf("it shows retry %q, want %s", shown.Retry, made.ID)
+	}
 	if left := list(""); len(left.Items) != 2 {
 		t.Errorf("%d are left", len(left.Items))
 	}

@@ -27,6 +27,7 @@ type replay struct {
 	To           replayPlace              `json:"to" doc:"The first event that it does not reach."`
 	Types        []string                 `json:"types" doc:"Patterns; empty: what the subscription wants."`
 	Filter       *string                  `json:"filter" doc:"CEL, beside the subscription's own filter, which holds too; null: none."`
+	DeadRange    *string                  `json:"dead_range" doc:"That it retries (drg_…): types and filter are the range's, and hold alone; null: none."`
 	Rate         *subscriptions.RateLimit `json:"rate" doc:"Requests a second; null: as fast as the subscription lets it."`
 	Total        int64                    `json:"total" doc:"Events in the range that match; those that a filter leaves out count."`
 	Delivered    int64                    `json:"delivered"`
@@ -57,6 +58,9 @@ func showReplay(j store.Job, now time.Time) replay {
 	}
 	if j.Replay.PerSecond > 0 {
 		out.Rate = &subscriptions.RateLimit{PerSecond: j.Replay.PerSecond}
+	}
+	if j.Replay.DeadRange != 0 {
+		out.DeadRange = new(deadRangeID(j.Replay.DeadRange))
 	}
 	if j.State == store.JobRunning {
 		out.ETA = eta(j, now)
@@ -147,7 +151,7 @@ func (a *API) registerReplays() {
 	}{
 		{"pause", "Let a replay wait", "What is in flight ends. Pausing a paused replay changes nothing.", store.JobPaused},
 		{"resume", "Let a paused replay go on", "", store.JobRunning},
-		{"cancel", "End a replay", "What is in flight ends, what waits is dropped, dead letters stay.", store.JobCancelled},
+		{"cancel", "End a replay", "What is in flight ends, what waits is dropped, dead letters stay. What the retry of a dead range had not come to is the range's again.", store.JobCancelled},
 	} {
 		handle(a, huma.Operation{
 			OperationID: move.action + "-replay", Method: http.MethodPost, Path: one + "/" + move.action, Tags: tags,

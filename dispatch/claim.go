@@ -120,8 +120,10 @@ func (s *session) claim(ctx context.Context) error {
 // open makes a lane of its rows. One that is paused or disabled, or whose
 // endpoint cannot be used, holds: its cursor stands.
 func (s *session) open(ctx context.Context, c store.Lane) (*lane, error) {
-	if c.Replay != nil && c.Replay.Filter != nil {
-		c.Subscription.Spec = c.Subscription.WithFilter(*c.Replay.Filter)
+	if c.Replay != nil {
+		if err := s.prepareReplay(ctx, &c); err != nil {
+			return nil, err
+		}
 	}
 	target, err := NewTarget(&c.Subscription)
 	openings, faulty := openingsOf(&c.Subscription)

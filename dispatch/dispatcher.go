@@ -51,6 +51,7 @@ func (c *Config) validate() error {
 type (
 	logReader interface {
 		Read(ctx context.Context, from store.Offset, limit int, maxBytes int64) ([]store.Event, error)
+		ReadRange(ctx context.Context, from, past store.Offset, limit int, maxBytes int64) (events []store.Event, next store.Offset, err error)
 		Wait(ctx context.Context, past store.Offset) error
 		Event(ctx context.Context, at store.Offset) (*store.Event, error)
 		Head() store.Offset
@@ -68,6 +69,7 @@ type (
 		Intents(ctx context.Context, past int64, limit int) ([]store.Intent, error)
 		Changes() (changes <-chan store.Topic, stop func())
 		FailJob(ctx context.Context, id store.JobID, reason string) error
+		ReturnDeadRange(ctx context.Context, lane store.LaneID, epoch int64) error
 	}
 	subscriptionKeeper interface {
 		Subscription(ctx context.Context, id subscriptions.ID) (subscriptions.Subscription, error)

@@ -91,6 +91,11 @@ func (m *memory) Read(_ context.Context, from store.Offset, limit int, _ int64) 
 	return m.events[from-1 : min(len(m.events), int(from)-1+limit)], nil
 }
 
+func (m *memory) ReadRange(ctx context.Context, from, past store.Offset, limit int, maxBytes int64) ([]store.Event, store.Offset, error) {
+	events, err := m.Read(ctx, from, min(limit, int(past-from)), maxBytes)
+	return events, from + store.Offset(len(events)), err
+}
+
 func (m *memory) Wait(ctx context.Context, past store.Offset) error {
 	for {
 		m.mu.Lock()
@@ -263,6 +268,8 @@ func (m *memory) wishFor(job store.JobID, action string, offsets ...store.Offset
 }
 
 func (m *memory) FailJob(context.Context, store.JobID, string) error { return m.down }
+
+func (m *memory) ReturnDeadRange(context.Context, store.LaneID, int64) error { return m.down }
 
 func (m *memory) Changes() (<-chan store.Topic, func()) { return m.changes, func() {} }
 

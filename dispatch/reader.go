@@ -139,8 +139,8 @@ func (s *session) lag(ctx context.Context, l *lane) {
 		if l.cost.slow() {
 			permits = s.slow
 		}
-		events := s.read(ctx, l.position(), permits)
-		if events == nil {
+		events, next, ok := s.readFor(ctx, l, permits)
+		if !ok {
 			return
 		}
 		page = page[:0]
@@ -151,9 +151,9 @@ func (s *session) lag(ctx context.Context, l *lane) {
 		}
 		var stopped bool
 		if l.rules.judges() {
-			stopped = l.advanceSifted(ctx, page, events)
+			stopped = l.advanceSifted(ctx, page, next)
 		} else {
-			stopped = l.advance(page, events)
+			stopped = l.advance(page, next)
 		}
 		clear(page)
 		<-permits
@@ -198,10 +198,10 @@ func (s *session) attach(l *lane) bool {
 	return true
 }
 
-// advance gives a lane the matching events of a page, and moves its position past
-// what it took: what it did not take is read again when there is room. It reports
-// whether the lane has ended.
-func (l *lane) advance(page []*store.Event, events []store.Event) (stopped bool) {
+// advance gives a lane the matching events of a page that ends before next, and
+// moves its position past what it took: what it did not take is read again when
+// there is room. It reports whether the lane has ended.
+func (l *lane) advance(page []*store.Event, next store.Offset) (stopped bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stopped {
@@ -211,7 +211,7 @@ func (l *lane) advance(page []*store.Event, events []store.Event) (stopped bool)
 	if n := l.takeAll(page); n < len(page) {
 		l.pos = page[n].Offset
 	} else {
-		l.pos = max(l.pos, events[len(events)-1].Offset+1)
+		l.pos = max(l.pos, next)
 	}
 	l.mark()
 	return false

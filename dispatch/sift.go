@@ -217,7 +217,7 @@ func (l *lane) takeSifted(events []*candidate, verdicts []verdict) int {
 }
 
 // advanceSifted is advance for a lane with expressions.
-func (l *lane) advanceSifted(ctx context.Context, page []*store.Event, events []store.Event) (stopped bool) {
+func (l *lane) advanceSifted(ctx context.Context, page []*store.Event, past store.Offset) (stopped bool) {
 	until := time.Now().Add(siftTime)
 	all := make([]candidate, len(page))
 	batch := make([]*candidate, 0, siftEvents)
@@ -239,7 +239,7 @@ func (l *lane) advanceSifted(ctx context.Context, page []*store.Event, events []
 		if next < len(page) {
 			l.pos = page[next].Offset
 		} else {
-			l.pos = max(l.pos, events[len(events)-1].Offset+1)
+			l.pos = max(l.pos, past)
 		}
 		l.mark()
 		ends := next == len(page) || n < len(verdicts) || l.hold != HoldNone || err != nil || time.Now().After(until)

@@ -83,7 +83,7 @@ func (l *lane) take(events []*store.Event, v *verdict) (fresh bool) {
 	if e.mustRow() {
 		l.unload(e)
 		l.toRow(e) // behind an event that failed: it waits as a row, without payload
-		if e.depth >= l.s.limits.blocked && e.barrier == "" && !l.rules.orders() {
+		if e.depth >= l.s.limits.blocked && e.barrier == "" && l.overflowing() {
 			l.spill(e)
 		}
 		return true

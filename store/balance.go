@@ -20,7 +20,8 @@ import (
 // Matched is counted by the log, the rest by the subscription's lane: so
 // Unaccounted, which is 0, tells whether one was lost or counted twice. It cannot
 // for a subscription with a filter, whose Filtered is what else is missing.
-// Deliveries of replays are counted by their jobs alone.
+// Deliveries of replays are counted by their jobs alone, but for those that retry
+// dead ranges.
 type Balance struct {
 	Lane         LaneID
 	Subscription subscriptions.ID
@@ -35,7 +36,7 @@ type Balance struct {
 	Expired   int64 // dead letters and dead ranges that were kept for as long as they are
 
 	Retrying, Blocked, Dead int64 // deliveries
-	DeadRanges              int64 // events of dead ranges
+	DeadRanges              int64 // events of dead ranges, and of those that are being retried
 	Waiting                 int64 // in the log: from the cursor on, or behind others of a key that overflowed
 
 	Unaccounted int64
@@ -73,11 +74,30 @@ LEFT JOIN rowcall.books b ON b.lane = c.lane
 LEFT JOIN rowcall.leases l ON l.instance = c.owner
 WHERE c.replay IS NULL AND ($1 = '' OR c.subscription = $1)
 ORDER BY c.lane`
+	// With what lanes that retry dead ranges have: they are their subscription's.
 	rowCountsSQL = `
-SELECT lane, count(*) FILTER (WHERE state = 'retrying'), count(*) FILTER (WHERE state = 'blocked'), count(*) FILTER (WHERE state = 'dead')
-FROM rowcall.deliveries WHERE $1::integer = 0 OR lane = $1 GROUP BY lane`
-	rangeCountsSQL = `SELECT lane, sum(events)::bigint FROM rowcall.dead_ranges WHERE $1::integer = 0 OR lane = $1 GROUP BY lane`
-	headNowSQL     = `SELECT next, oldest FROM rowcall.log_head`
+SELECT own.lane, sum(d.retrying)::bigint, sum(d.blocked)::bigint, sum(d.dead)::bigint
+FROM (
+  SELECT lane, count(*) FILTER (WHERE state = 'retrying') AS retrying, count(*) FILTER (WHERE state = 'blocked') AS blocked,
+    count(*) FILTER (WHERE state = 'dead') AS dead
+  FROM rowcall.deliveries
+  WHERE $1 = '' OR lane IN (SELECT lane FROM rowcall.cursors WHERE subscription = $1) GROUP BY lane) d
+JOIN rowcall.cursors c ON c.lane = d.lane
+JOIN rowcall.cursors own ON own.subscription = c.subscription AND own.replay IS NULL
+LEFT JOIN rowcall.jobs j ON j.id = c.replay
+WHERE c.replay IS NULL OR j.spec ? 'dead_range'
+GROUP BY own.lane`
+	retryCountsSQL = `
+SELECT own.lane, sum(c.delivered)::bigint, sum(c.filtered + c.compacted)::bigint, sum(c.discarded + c.given_up)::bigint, sum(c.dropped)::bigint,
+  sum(c.expired)::bigint
+FROM rowcall.cursors c JOIN rowcall.jobs j ON j.id = c.replay AND j.spec ? 'dead_range'
+JOIN rowcall.cursors own ON own.subscription = c.subscription AND own.replay IS NULL
+WHERE $1 = '' OR c.subscription = $1 GROUP BY own.lane`
+	// Of one that is being retried what its retry has not come to.
+	rangeCountsSQL = `
+SELECT r.lane, sum(r.events - coalesce((SELECT ` + retriedSQL + ` FROM rowcall.cursors c WHERE c.replay = r.job), 0))::bigint
+FROM rowcall.dead_ranges r JOIN rowcall.cursors own ON own.lane = r.lane WHERE $1 = '' OR own.subscription = $1 GROUP BY r.lane`
+	headNowSQL = `SELECT next, oldest FROM rowcall.log_head`
 )
 
 // balances is what is remembered of the last look at all of them.
@@ -171,11 +191,7 @@ func (m *backlogs) balance(ctx context.Context, tx pgx.Tx, id subscriptions.ID) 
 	if err != nil || len(found) == 0 {
 		return found, err
 	}
-	var lane LaneID
-	if id != "" {
-		lane = found[0].Lane
-	}
-	if err := addRows(ctx, tx, lane, found); err != nil {
+	if err := addRows(ctx, tx, id, found); err != nil {
 		return nil, err
 	}
 	c := counter{
@@ -193,13 +209,13 @@ func (m *backlogs) balance(ctx context.Context, tx pgx.Tx, id subscriptions.ID) 
 	return found, nil
 }
 
-// addRows adds what lanes have in deliveries and dead ranges.
-func addRows(ctx context.Context, q querier, only LaneID, found []Balance) error {
+// addRows adds what subscriptions have in deliveries, dead ranges and their retries.
+func addRows(ctx context.Context, q querier, id subscriptions.ID, found []Balance) error {
 	at := make(map[LaneID]*Balance, len(found))
 	for i := range found {
 		at[found[i].Lane] = &found[i]
 	}
-	rows, err := q.Query(ctx, rowCountsSQL, int32(only))
+	rows, err := q.Query(ctx, rowCountsSQL, id)
 	if err != nil {
 		return err
 	}
@@ -213,7 +229,20 @@ func addRows(ctx context.Context, q querier, only LaneID, found []Balance) error
 	}); err != nil {
 		return err
 	}
-	if rows, err = q.Query(ctx, rangeCountsSQL, int32(only)); err != nil {
+	if rows, err = q.Query(ctx, retryCountsSQL, id); err != nil {
+		return err
+	}
+	var more Balance
+	if _, err := pgx.ForEachRow(rows, []any{&lane, &more.Delivered, &more.Filtered, &more.Discarded, &more.Dropped, &more.Expired}, func() error {
+		if b := at[lane]; b != nil {
+			b.Delivered, b.Filtered, b.Discarded = b.Delivered+more.Delivered, b.Filtered+more.Filtered, b.Discarded+more.Discarded
+			b.Dropped, b.Expired = b.Dropped+more.Dropped, b.Expired+more.Expired
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if rows, err = q.Query(ctx, rangeCountsSQL, id); err != nil {
 		return err
 	}
 	_, err = pgx.ForEachRow(rows, []any{&lane, &dead}, func() error {

@@ -41,7 +41,9 @@ SELECT c.delivered + c.filtered + c.discarded + c.compacted + c.overflowed + c.r
   + coalesce((SELECT b.filtered FROM rowcall.books b WHERE b.lane = c.lane), 0)
   + (SELECT count(*) FROM rowcall.deliveries d WHERE d.lane = c.lane)
   + (SELECT coalesce(sum(r.events), 0) FROM rowcall.dead_ranges r WHERE r.lane = c.lane)::bigint
-FROM rowcall.cursors c WHERE c.lane = $1`
+  + (SELECT coalesce(sum(` + retriedSQL + `), 0) FROM rowcall.cursors c JOIN rowcall.jobs j ON j.id = c.replay AND j.spec ? 'dead_range'
+    WHERE c.subscription = own.subscription AND NOT ` + retriesRange + `)::bigint
+FROM rowcall.cursors c JOIN rowcall.cursors own USING (lane) WHERE c.lane = $1`
 
 	blocksSQL = `SELECT type, sum(events)::bigint FROM rowcall.log_blocks WHERE block >= $1 AND block <= $2 GROUP BY type`
 )

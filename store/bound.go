@@ -124,19 +124,25 @@ func (s *Store) free(ctx context.Context) (freed bool, err error) {
 const freeRangeSQL = `
 WITH gone AS (
   DELETE FROM rowcall.dead_ranges WHERE id = (
-    SELECT id FROM rowcall.dead_ranges WHERE "from" < $1 ORDER BY "from", id LIMIT 1)
+    SELECT id FROM rowcall.dead_ranges WHERE "from" < $1 AND job IS NULL ORDER BY "from", id LIMIT 1)
   RETURNING id, lane, "from", past, events),
 counted AS (UPDATE rowcall.cursors c SET dropped = c.dropped + gone.events FROM gone WHERE c.lane = gone.lane RETURNING c.subscription)
 SELECT gone.id, counted.subscription, gone."from", gone.past, gone.events FROM gone, counted`
 
-// freeRange drops the oldest dead range of those that begin below an offset.
+// A range that is being retried goes when its retry has given back what is left.
+const failRetriesSQL = `
+UPDATE rowcall.jobs SET state = 'failed', reason = 'the log is at its size limit', version = version + 1, ended_at = now(), updated_at = now()
+WHERE ended_at IS NULL AND id IN (SELECT job FROM rowcall.dead_ranges WHERE "from" < $1 AND job IS NOT NULL)`
+
+// freeRange drops the oldest dead range of those that begin below an offset. Where
+// all of them are being retried, their retries fail.
 func (s *Store) freeRange(ctx context.Context, below Offset) (bool, error) {
 	var id, events int64
 	var subscription string
 	var from, past Offset
 	err := s.pool.QueryRow(ctx, freeRangeSQL, int64(below)).Scan(&id, &subscription, &from, &past, &events)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
+		return false, s.failRetries(ctx, below)
 	}
 	if err != nil {
 		return false, fmt.Errorf("drop the oldest dead range: %w", err)
@@ -148,10 +154,24 @@ func (s *Store) freeRange(ctx context.Context, below Offset) (bool, error) {
 	return true, s.dropKept(ctx)
 }
 
+func (s *Store) failRetries(ctx context.Context, below Offset) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, failRetriesSQL, int64(below))
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		return s.notify(ctx, tx, TopicJobs)
+	})
+	if err != nil {
+		return fmt.Errorf("end retries of dead ranges: %w", err)
+	}
+	return nil
+}
+
 const askToPassSQL = `
 UPDATE rowcall.cursors SET must_pass = $1 WHERE must_pass < $1 AND lane IN (
   SELECT c.lane FROM rowcall.cursors c LEFT JOIN rowcall.leases l ON l.instance = c.owner 
-  WHERE ` + effectiveCursor + ` < $1 OR EXISTS (SELECT FROM rowcall.overflows o WHERE o.lane = c.lane AND o."from" < $1))
+  WHERE NOT ` + retriesRange + ` AND ` + effectiveCursor + ` < $1 OR EXISTS (SELECT FROM rowcall.overflows o WHERE o.lane = c.lane AND o."from" < $1))
 RETURNING lane, subscription`
 
 // askToPass asks the owners of the lanes that stand below an offset to give up

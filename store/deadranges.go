@@ -26,6 +26,7 @@ type DeadRange struct {
 	Reason       string
 	CreatedAt    time.Time
 	UpdatedAt    time.Time // when it last grew
+	Job          JobID     // that retries it; empty: none. Events is then what it had when that began
 }
 
 // rangeGrows is the part of DeadRetention in which a range takes in what is
@@ -35,7 +36,7 @@ const rangeGrows = 30
 const (
 	growRangeSQL = `
 UPDATE rowcall.dead_ranges SET past = $3, settled = settled || $4::bigint[], events = events + $7, bytes = bytes + $8, updated_at = now()
-WHERE lane = $1 AND past = $2 AND patterns = $5::text[] AND filter IS NOT DISTINCT FROM $6::text AND reason = $9
+WHERE lane = $1 AND past = $2 AND job IS NULL AND patterns = $5::text[] AND filter IS NOT DISTINCT FROM $6::text AND reason = $9
   AND created_at > now() - $10::interval AND cardinality(settled) < 4096`
 	insertRangeSQL = `
 INSERT INTO rowcall.dead_ranges (lane, "from", past, settled, patterns, filter, events, bytes, reason)
@@ -61,7 +62,7 @@ type DeadRangeFilter struct {
 }
 
 const deadRangeColumns = `r.id, r.lane, c.subscription, r."from", r.past, r.settled, r.patterns, coalesce(r.filter, ''), r.events, r.bytes,
-  r.reason, r.created_at, r.updated_at`
+  r.reason, r.created_at, r.updated_at, coalesce(r.job, '')`
 
 const (
 	deadRangesSQL = `
@@ -75,7 +76,7 @@ func scanDeadRange(row pgx.CollectableRow) (DeadRange, error) {
 	var r DeadRange
 	var settled []int64
 	err := row.Scan(&r.ID, &r.Lane, &r.Subscription, &r.Range.From, &r.Range.Past, &settled, &r.Patterns, &r.Filter,
-		&r.Events.Events, &r.Events.Bytes, &r.Reason, &r.CreatedAt, &r.UpdatedAt)
+		&r.Events.Events, &r.Events.Bytes, &r.Reason, &r.CreatedAt, &r.UpdatedAt, &r.Job)
 	r.Settled, r.CreatedAt, r.UpdatedAt = pairs(settled), r.CreatedAt.UTC(), r.UpdatedAt.UTC()
 	return r, err
 }
@@ -110,16 +111,18 @@ func (s *Store) DeadRange(ctx context.Context, id int64) (DeadRange, error) {
 }
 
 const discardRangeSQL = `
-WITH gone AS (DELETE FROM rowcall.dead_ranges WHERE id = $1 RETURNING lane, events)
+WITH gone AS (DELETE FROM rowcall.dead_ranges WHERE id = $1 AND job IS NULL RETURNING lane, events)
 UPDATE rowcall.cursors c SET given_up = c.given_up + gone.events FROM gone WHERE c.lane = gone.lane`
 
 // DiscardDeadRange gives a dead range up: its events are counted as discarded.
-// ErrNotFound where it is not there.
+// ErrNotFound where it is not there, ErrConflict where it is being retried.
 func (s *Store) DiscardDeadRange(ctx context.Context, id int64) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, discardRangeSQL, id)
 		if err == nil && tag.RowsAffected() == 0 {
-			err = ErrNotFound
+			if _, err = lockRange(ctx, tx, lockRangeSQL, id); err == nil {
+				err = ErrConflict
+			}
 		}
 		if err != nil {
 			return err
@@ -135,7 +138,7 @@ func (s *Store) DiscardDeadRange(ctx context.Context, id int64) error {
 // dropRangesSQL removes dead ranges that have reached their retention.
 const dropRangesSQL = `
 WITH gone AS (
-  DELETE FROM rowcall.dead_ranges WHERE updated_at < clock_timestamp() - $1::interval RETURNING lane, events),
+  DELETE FROM rowcall.dead_ranges WHERE job IS NULL AND updated_at < clock_timestamp() - $1::interval RETURNING lane, events),
 counts AS (SELECT lane, count(*) AS ranges, sum(events) AS events FROM gone GROUP BY lane),
 counted AS (
   UPDATE rowcall.cursors c SET expired = c.expired + n.events FROM counts n WHERE c.lane = n.lane)
@@ -236,6 +239,20 @@ const emptyKeptSQL = `
 SELECT k.first, k.name FROM rowcall.kept_partitions k, rowcall.log_head h
 WHERE k.past <= h.oldest AND NOT EXISTS (SELECT FROM rowcall.dead_ranges r WHERE r."from" < k.past AND r.past > k.first)
 ORDER BY k.first LIMIT 1`
+
+const keepForDeliveriesSQL = `
+UPDATE rowcall.deliveries d SET event = ` + keptColumns + `, data = e.data
+FROM rowcall.kept_events e, rowcall.log_head h
+WHERE d.event IS NULL AND d."offset" < h.oldest AND e."offset" = d."offset"`
+
+// keepForDeliveries gives deliveries that the retry of a dead range left their
+// events: those may go with the range.
+func (s *Store) keepForDeliveries(ctx context.Context) error {
+	if _, err := s.pool.Exec(ctx, keepForDeliveriesSQL); err != nil {
+		return fmt.Errorf("keep events for deliveries of retried dead ranges: %w", err)
+	}
+	return nil
+}
 
 // dropKept drops what was kept for dead ranges that are gone.
 func (s *Store) dropKept(ctx context.Context) error {

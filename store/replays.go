@@ -23,11 +23,15 @@ type ReplaySpec struct {
 	Types     []string `json:"types,omitempty"`      // patterns; empty: what the subscription wants
 	Filter    *string  `json:"filter,omitempty"`     // CEL, beside the subscription's own; nil: none
 	PerSecond float64  `json:"per_second,omitempty"` // requests; 0: as fast as the subscription lets it
+	DeadRange int64    `json:"dead_range,omitempty"` // that it retries: then Types and Filter are the range's, and all there is; 0: none
 }
 
 // Matches reports which types of events a replay to a subscription is about.
 func (r *ReplaySpec) Matches(events []string) func(kind string) bool {
-	sets := []*subscriptions.Set{subscriptions.NewSet([][]string{events})}
+	var sets []*subscriptions.Set
+	if r.DeadRange == 0 {
+		sets = append(sets, subscriptions.NewSet([][]string{events}))
+	}
 	if len(r.Types) > 0 {
 		sets = append(sets, subscriptions.NewSet([][]string{r.Types}))
 	}
@@ -62,8 +66,8 @@ const (
 INSERT INTO rowcall.jobs (id, kind, subscription, spec, total, at_least, bytes, created_by)
 VALUES ($1, 'replay', $2, $3, $4, false, $5, $6) RETURNING n, state, version, created_at, updated_at`
 	insertReplayLaneSQL = `
-INSERT INTO rowcall.cursors (subscription, "offset", owner, owner_epoch, replay)
-SELECT $1, greatest($2::bigint, oldest), $3, $4, $5 FROM rowcall.log_head RETURNING lane`
+INSERT INTO rowcall.cursors (subscription, "offset", owner, owner_epoch, replay, ahead)
+SELECT $1, CASE WHEN $6 THEN $2::bigint ELSE greatest($2::bigint, oldest) END, $3, $4, $5, $7::bigint[] FROM rowcall.log_head RETURNING lane`
 	setReplayLaneSQL = `UPDATE rowcall.jobs SET lane = $2 WHERE id = $1`
 )
 
@@ -72,46 +76,52 @@ SELECT $1, greatest($2::bigint, oldest), $3, $4, $5 FROM rowcall.log_head RETURN
 // and stays with it. ErrNotFound where there is no such subscription, ErrTooMany
 // as in CreateJob.
 func (s *Store) CreateReplay(ctx context.Context, j *Job) error {
-	j.ID, j.Kind = newJobID("rpl_"), ReplayJob
-	spec, err := json.Marshal(j.Replay)
-	if err != nil {
-		return fmt.Errorf("create replay: %w", err)
-	}
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := roomForJob(ctx, tx); err != nil {
 			return err
 		}
-		// Held, so that whoever claims that lane finds this one, too.
-		var owner *string
-		var epoch int64
-		err := tx.QueryRow(ctx, liveLaneSQL, j.Subscription).Scan(&owner, &epoch)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return ErrNotFound
-		}
-		if err != nil {
+		if err := s.createReplay(ctx, tx, j, nil); err != nil {
 			return err
 		}
-		if err := tx.QueryRow(ctx, insertReplaySQL, j.ID, j.Subscription, cleanJSON(spec), j.Total, j.Bytes, cleanText(j.CreatedBy)).
-			Scan(&j.N, &j.State, &j.Version, &j.CreatedAt, &j.UpdatedAt); err != nil {
-			return err
-		}
-		var lane int32
-		if err := tx.QueryRow(ctx, insertReplayLaneSQL, j.Subscription, int64(j.Replay.From), owner, epoch, j.ID).Scan(&lane); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, setReplayLaneSQL, j.ID, lane); err != nil {
-			return err
-		}
-		if err := audit(ctx, tx, "job/"+string(j.ID), nil, map[string]any{"subscription": j.Subscription, "replay": j.Replay, "total": j.Total}); err != nil {
-			return err
-		}
-		return s.notify(ctx, tx, TopicJobs)
+		return audit(ctx, tx, "job/"+string(j.ID), nil, map[string]any{"subscription": j.Subscription, "replay": j.Replay, "total": j.Total})
 	})
 	if err != nil {
 		return fmt.Errorf("create replay: %w", err)
 	}
-	j.CreatedAt, j.UpdatedAt = j.CreatedAt.UTC(), j.UpdatedAt.UTC()
 	return nil
+}
+
+// createReplay makes the rows of a replay that leaves out what is settled.
+func (s *Store) createReplay(ctx context.Context, tx pgx.Tx, j *Job, settled []OffsetRange) error {
+	j.ID, j.Kind = newJobID("rpl_"), ReplayJob
+	spec, err := json.Marshal(j.Replay)
+	if err != nil {
+		return err
+	}
+	// Held, so that whoever claims that lane finds this one, too.
+	var owner *string
+	var epoch int64
+	err = tx.QueryRow(ctx, liveLaneSQL, j.Subscription).Scan(&owner, &epoch)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return ErrNotFound
+	}
+	if err != nil {
+		return err
+	}
+	if err := tx.QueryRow(ctx, insertReplaySQL, j.ID, j.Subscription, cleanJSON(spec), j.Total, j.Bytes, cleanText(j.CreatedBy)).
+		Scan(&j.N, &j.State, &j.Version, &j.CreatedAt, &j.UpdatedAt); err != nil {
+		return err
+	}
+	j.CreatedAt, j.UpdatedAt = j.CreatedAt.UTC(), j.UpdatedAt.UTC()
+	var lane int32
+	if err := tx.QueryRow(ctx, insertReplayLaneSQL, j.Subscription, int64(j.Replay.From), owner, epoch, j.ID, j.Replay.DeadRange != 0, rangesArray(settled)).
+		Scan(&lane); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, setReplayLaneSQL, j.ID, lane); err != nil {
+		return err
+	}
+	return s.notify(ctx, tx, TopicJobs)
 }
 
 // OffsetAt is the first offset at or after a time, as CreateSubscription's Start
@@ -188,7 +198,17 @@ func (s *Store) countEvents(ctx context.Context, from, past Offset, matches func
 }
 
 // saveProgressSQL saves what became of replays; the one that is over has ended.
+//
+// A dead range that was retried is gone then; what its retry has neither counted
+// nor left a row of, a filter left out.
 const saveProgressSQL = `
+WITH retried AS (
+  DELETE FROM rowcall.dead_ranges r
+  USING unnest($3::integer[], $4::bigint[], $7::boolean[]) AS u (lane, epoch, over), rowcall.cursors c
+  WHERE u.over AND c.lane = u.lane AND c.epoch = u.epoch AND c.owner = $1 AND r.job = c.replay AND ` + ourLease + `
+  RETURNING r.lane, r.events - ` + retriedSQL + ` AS left_out),
+filtered AS (
+  UPDATE rowcall.cursors own SET refiltered = own.refiltered + retried.left_out FROM retried WHERE own.lane = retried.lane)
 UPDATE rowcall.jobs j SET done = u.delivered, failed = u.dead, updated_at = now(),
   state = CASE WHEN u.over AND j.ended_at IS NULL THEN 'done' ELSE j.state END,
   ended_at = CASE WHEN u.over THEN coalesce(j.ended_at, now()) ELSE j.ended_at END
@@ -212,10 +232,22 @@ func (r *progressRows) add(l *LaneSettlement) {
 const (
 	// The lane of a replay that has ended goes when no dead letter of it is left,
 	// and its owner has had time to settle the rest.
+	// What one counted that retried a dead range is its subscription's from then on.
 	dropReplayLanesSQL = `
-DELETE FROM rowcall.cursors c USING rowcall.jobs j
-WHERE j.id = c.replay AND j.ended_at < now() - interval '1 minute'
-  AND NOT EXISTS (SELECT FROM rowcall.deliveries d WHERE d.lane = c.lane)`
+WITH gone AS (
+  DELETE FROM rowcall.cursors c USING rowcall.jobs j
+  WHERE j.id = c.replay AND j.ended_at < now() - interval '1 minute'
+    AND NOT EXISTS (SELECT FROM rowcall.deliveries d WHERE d.lane = c.lane)
+    AND NOT EXISTS (SELECT FROM rowcall.dead_ranges r WHERE r.job = j.id)
+  RETURNING c.*, j.spec ? 'dead_range' AS retried),
+counts AS (
+  SELECT subscription, sum(delivered) AS delivered, sum(filtered + compacted) AS filtered, sum(discarded + given_up) AS discarded,
+    sum(dropped) AS dropped, sum(expired) AS expired
+  FROM gone WHERE retried GROUP BY subscription)
+UPDATE rowcall.cursors own
+SET redelivered = own.redelivered + n.delivered, refiltered = own.refiltered + n.filtered, given_up = own.given_up + n.discarded,
+    dropped = own.dropped + n.dropped, expired = own.expired + n.expired
+FROM counts n WHERE own.subscription = n.subscription AND own.replay IS NULL`
 	dropJobsSQL = `
 DELETE FROM rowcall.jobs j WHERE j.ended_at < now() - $1::interval
   AND NOT EXISTS (SELECT FROM rowcall.cursors c WHERE c.replay = j.id)`

@@ -60,7 +60,7 @@ func (s *Store) retain(ctx context.Context) error {
 	if ours, err := s.retains(ctx); err != nil || !ours {
 		return err
 	}
-	return errors.Join(s.dropDeadLetters(ctx), s.dropDeadRanges(ctx), s.dropJobs(ctx), s.retainEvents(ctx), s.dropKept(ctx),
+	return errors.Join(s.dropDeadLetters(ctx), s.dropDeadRanges(ctx), s.dropJobs(ctx), s.retainEvents(ctx), s.keepForDeliveries(ctx), s.dropKept(ctx),
 		s.retainAttempts(ctx), s.prunePublished(ctx), s.pruneIdempotency(ctx), s.thinTimes(ctx))
 }
 
@@ -71,6 +71,7 @@ WITH gone AS (
     JOIN rowcall.cursors c ON c.lane = d.lane
     JOIN rowcall.subscriptions s ON s.id = c.subscription
     WHERE d.state = 'dead' AND d.updated_at < clock_timestamp() - $1::interval AND s.spec->>'on_dead' IS DISTINCT FROM 'block'
+      AND NOT EXISTS (SELECT FROM rowcall.intents i WHERE i.lane = d.lane AND i."offset" = d."offset")
     LIMIT 10000))
     AND state = 'dead'
   RETURNING lane),
@@ -106,11 +107,15 @@ WHERE p.detaching OR p.past <= h.next
 
 // effectiveCursorsSQL is below what every lane has settled. The floor of a
 // lane's owner counts for lanes that follow. What overflowed keys are owed is in the
-// log alone.
+// log alone. What a retried dead range needs is kept for it.
 const effectiveCursorsSQL = `
 SELECT CASE WHEN c.following THEN greatest(c."offset", coalesce(l.floor, 0)) ELSE c."offset" END
 FROM rowcall.cursors c LEFT JOIN rowcall.leases l ON l.instance = c.owner
+WHERE NOT ` + retriesRange + `
 UNION ALL SELECT "from" FROM rowcall.overflows`
+
+// retriesRange says whether a lane c retries a dead range.
+const retriesRange = `EXISTS (SELECT FROM rowcall.dead_ranges r WHERE r.job = c.replay)`
 
 // retainEvents drops partitions of the log, oldest first.
 func (s *Store) retainEvents(ctx context.Context) error {

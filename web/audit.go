@@ -39,7 +39,7 @@ func auditActions() []string {
 	return []string{
 		"accept-gap", "cancel-job", "cancel-replay", "create-api-key", "create-replay", "create-subscription", "delete-subscription",
 		"discard-dead-range", "discard-deliveries", "discard-delivery", "patch-subscription", "pause-job", "pause-replay",
-		"pause-subscription", "probe-subscription", "resume-job", "resume-replay", "resume-subscription", "retry-deliveries",
+		"pause-subscription", "probe-subscription", "resume-job", "resume-replay", "resume-subscription", "retry-dead-range", "retry-deliveries",
 		"retry-delivery", "revoke-api-key", "rotate-secret",
 	}
 }

@@ -18,6 +18,7 @@ type DeadRange struct {
 	Reason       string    `json:"reason"`
 	CreatedAt    time.Time `json:"created_at"`
 	UpdatedAt    time.Time `json:"updated_at"`
+	Retry        *string   `json:"retry"` // the replay that retries it
 }
 
 // DeadRangeQuery selects dead ranges.
@@ -36,6 +37,12 @@ func (c *Client) DeadRanges(ctx context.Context, q DeadRangeQuery) (page Page[De
 // DeadRange returns one.
 func (c *Client) DeadRange(ctx context.Context, id string) (r DeadRange, err error) {
 	return r, c.get(ctx, &r, nil, "v1", "dead-ranges", id)
+}
+
+// RetryDeadRange has one delivered, by the replay that it returns. Conflict where it
+// is being retried already.
+func (c *Client) RetryDeadRange(ctx context.Context, id string) (r Replay, err error) {
+	return r, c.post(ctx, &r, nil, "v1", "dead-ranges", id, "retry")
 }
 
 // DiscardDeadRange gives one up for good.

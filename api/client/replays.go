@@ -15,7 +15,8 @@ type Replay struct {
 	To           ReplayPlace `json:"to"` // the first event that it does not reach
 	Types        []string    `json:"types"`
 	Filter       *string     `json:"filter"`
-	Rate         *RateLimit  `json:"rate"` // nil: as fast as the subscription lets it
+	DeadRange    *string     `json:"dead_range"` // that it retries
+	Rate         *RateLimit  `json:"rate"`       // nil: as fast as the subscription lets it
 	Total        int64       `json:"total"`
 	Delivered    int64       `json:"delivered"`
 	Failed       int64       `json:"failed"` // dead letters

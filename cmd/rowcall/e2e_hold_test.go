@@ -163,9 +163,45 @@ func TestALaneGivesUpWhatItsHoldLimitSaysAndNothingElse(t *testing.T) {
 	if metrics := scrape(t, w.listen); !strings.Contains(metrics, `rowcall_given_up_events_total{reason="hold_limit_bytes",then="drop"}`) {
 		t.Error("no metric says what was given up")
 	}
-	w.stop(t)
 	if log := w.gateway.log.String(); strings.Count(log, "events were held for too long and are given up") == 0 {
 		t.Error(fmt.Sprint("the log says too little of what was given up:\n", w.gateway.tail()))
+	}
+	retryRanges(t, w, lanes, total)
+	w.stop(t)
+}
+
+// retryRanges has all dead ranges delivered, across a kill, and demands that they
+// are gone then and everything is accounted for.
+func retryRanges(t *testing.T, w *world, lanes []*heldLane, total int) {
+	t.Helper()
+	ranges, err := w.api.DeadRanges(t.Context(), client.DeadRangeQuery{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range ranges.Items {
+		made, err := w.api.RetryDeadRange(t.Context(), r.ID)
+		if err != nil || made.Total != r.Count || made.DeadRange == nil || *made.DeadRange != r.ID {
+			t.Fatalf("retry of %+v: %+v, %v", r, made, err)
+		}
+	}
+	w.gateway.kill()
+	w.start(t)
+	w.awaitState(t, "streaming")
+	for _, h := range lanes {
+		var b client.Balance
+		waitFor(t, time.Minute, h.name+" has all", func() bool {
+			b = w.health(t, h.sub.ID).Balance
+			return b.Delivered+b.Dead+b.Dropped == int64(total)
+		}, func() string { return fmt.Sprintf("%+v\n%s", b, w.gateway.tail()) })
+		if b.Matched != int64(total) || b.Unaccounted+b.DeadRanges != 0 || !h.paused && b.Dropped != 0 {
+			t.Errorf("%s: balance %+v", h.name, b)
+		}
+		if got := int64(len(arrived(h.r))); got != b.Delivered {
+			t.Errorf("%s: %d arrived, and %d are counted", h.name, got, b.Delivered)
+		}
+	}
+	if ranges, err := w.api.DeadRanges(t.Context(), client.DeadRangeQuery{}); err != nil || len(ranges.Items) > 0 {
+		t.Errorf("%d dead ranges are left, error %v", len(ranges.Items), err)
 	}
 }
 

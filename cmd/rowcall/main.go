@@ -40,6 +40,7 @@ type commands struct {
 	Deliveries    deliveriesCmd    `cmd:"" help:"See, retry and discard what could not be delivered." group:"client"`
 	Log           logCmd           `cmd:"" help:"See what the log weighs, and which subscriptions keep it." group:"client"`
 	Jobs          jobsCmd          `cmd:"" help:"See, pause and end bulk retries, discards and replays." group:"client"`
+	DeadRanges    deadRangesCmd    `cmd:"" name:"dead-ranges" help:"List, retry and discard what was held for too long." group:"client"`
 	Replay        replayCmd        `cmd:"" help:"Deliver a part of the log to a subscription again." group:"client"`
 	Sources       sourcesCmd       `cmd:"" help:"See sources and their tables." group:"client"`
 	Keys          keysCmd          `cmd:"" help:"See, make and revoke API keys." group:"client"`

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/rowcall/rowcall/api/client"
+)
+
+type deadRangesCmd struct {
+	List    listDeadRangesCmd   `cmd:"" help:"List what subscriptions gave up at their hold_limit."`
+	Retry   retryDeadRangeCmd   `cmd:"" help:"Deliver one."`
+	Discard discardDeadRangeCmd `cmd:"" help:"Give one up for good."`
+}
+
+type listDeadRangesCmd struct {
+	clientFlags
+	listFlags
+	Subscription string `placeholder:"ID" help:"Of this subscription."`
+}
+
+// Help is shown below the summary.
+func (listDeadRangesCmd) Help() string {
+	return clientHelp + `
+
+Example:
+  rowcall dead-ranges list`
+}
+
+// Run lists dead ranges.
+func (c *listDeadRangesCmd) Run(ctx context.Context, p *program) error {
+	query := client.DeadRangeQuery{Subscription: c.Subscription}
+	api, err := c.connect(p)
+	if err != nil {
+		return err
+	}
+	ranges, err := collect(ctx, c.Limit, func(ctx context.Context, page client.PageQuery) (client.Page[client.DeadRange], error) {
+		query.PageQuery = page
+		return api.DeadRanges(ctx, query)
+	})
+	if err != nil {
+		return err
+	}
+	if c.Output == "json" {
+		return printJSON(p.stdout, ranges)
+	}
+	rows := make([][]string, len(ranges))
+	for i, r := range ranges {
+		retry := ""
+		if r.Retry != nil {
+			retry = *r.Retry
+		}
+		rows[i] = []string{
+			r.ID, r.Subscription, offsetText(r.From), offsetText(r.Past), strconv.FormatInt(r.Count, 10), bytesText(r.Bytes), r.Reason, moment(r.UpdatedAt), retry,
+		}
+	}
+	return table(p.stdout, []string{"ID", "SUBSCRIPTION", "FROM", "PAST", "EVENTS", "SIZE", "REASON", "CHANGED", "RETRY"}, rows)
+}
+
+// oneDeadRange names a dead range.
+type oneDeadRange struct {
+	clientFlags
+	Range string `arg:"" help:"Its id (drg_…)."`
+}
+
+type retryDeadRangeCmd struct {
+	oneDeadRange
+	Detach bool `help:"Do not wait for its end."`
+}
+
+// Help is shown below the summary.
+func (retryDeadRangeCmd) Help() string {
+	return clientHelp + `
+
+A replay delivers its events, in order per key among themselves, beside what is
+delivered now. It goes on when this command is interrupted: see rowcall jobs.
+
+Example:
+  rowcall dead-ranges retry drg_7`
+}
+
+// Run has one delivered and shows the progress.
+func (c *retryDeadRangeCmd) Run(ctx context.Context, p *program) error {
+	api, err := c.connect(p)
+	if err != nil {
+		return err
+	}
+	made, err := api.RetryDeadRange(ctx, c.Range)
+	if err != nil {
+		return answered(err)
+	}
+	if !c.Detach {
+		if made, err = p.followReplay(ctx, api, made); err != nil {
+			return err
+		}
+	}
+	if c.Output == "json" {
+		return printJSON(p.stdout, made)
+	}
+	_, err = fmt.Fprintf(p.stdout, "%s: %s\n", made.ID, replayText(made))
+	return err
+}
+
+type discardDeadRangeCmd struct{ oneDeadRange }
+
+// Help is shown below the summary.
+func (discardDeadRangeCmd) Help() string { return clientHelp }
+
+// Run gives one up.
+func (c *discardDeadRangeCmd) Run(ctx context.Context, p *program) error {
+	api, err := c.connect(p)
+	if err != nil {
+		return err
+	}
+	if err := api.DiscardDeadRange(ctx, c.Range); err != nil {
+		return answered(err)
+	}
+	_, err = fmt.Fprintf(p.stdout, "%s is discarded\n", c.Range)
+	return err
+}
