@@ -29,6 +29,7 @@ type source struct {
 	Checkpoint  checkpoint        `json:"checkpoint"`
 	Relations   []relation        `json:"relations"`
 	Gaps        []gap             `json:"gaps" doc:"Those not accepted, oldest first."`
+	Accepted    int               `json:"gaps_accepted" doc:"How many were: what they stand for may be lost for good."`
 }
 
 // checkpoint is what is durable in the log.
@@ -61,7 +62,7 @@ func showSource(s store.Source) source {
 		SystemID: s.SystemID, Timeline: s.Timeline, Slot: s.Slot, Publication: s.Publication,
 		HeartbeatAt: optionalTime(s.HeartbeatAt), LagBytes: s.LagBytes, WALStatus: s.WALStatus, UpdatedAt: s.UpdatedAt.UTC(),
 		Checkpoint: checkpoint{LSN: s.Checkpoint.End.String(), CommittedAt: optionalTime(s.Checkpoint.CommitAt)},
-		Relations:  []relation{}, Gaps: []gap{},
+		Relations:  []relation{}, Gaps: []gap{}, Accepted: s.GapsAccepted,
 	}
 	for _, r := range s.Relations {
 		key := r.Key

@@ -41,6 +41,8 @@ type Source struct {
 	Checkpoint  Checkpoint
 	Relations   []Relation
 	Gaps        []Gap // those not accepted, oldest first
+
+	GapsAccepted int
 }
 
 // Relation is a table as the source's capture sees it.
@@ -326,7 +328,8 @@ func (s *Store) Source(ctx context.Context, name string) (Source, error) {
 const sourcesSQL = `
 SELECT s.id, s.name, s.kind, s.state, s.reason, s.hint, s.generation, s.system_id, s.timeline, s.slot, s.publication,
        s.intent, s.heartbeat_at, coalesce(s.lag_bytes, 0), s.wal_status, s.updated_at,
-       coalesce(k.commit_lsn, 0), coalesce(k.ordinal, 0), coalesce(k.end_lsn, 0), k.commit_at
+       coalesce(k.commit_lsn, 0), coalesce(k.ordinal, 0), coalesce(k.end_lsn, 0), k.commit_at,
+       (SELECT count(*) FROM rowcall.gaps g WHERE g.source = s.id AND g.accepted_at IS NOT NULL)
 FROM rowcall.sources s LEFT JOIN rowcall.checkpoints k ON k.source = s.id
 WHERE $1::text IS NULL OR s.name = $1 ORDER BY s.name`
 
@@ -349,7 +352,7 @@ func readSources(ctx context.Context, q querier, name *string) ([]Source, error)
 		var heartbeat, committed *time.Time
 		err := row.Scan(&src.ID, &src.Name, &src.Kind, &src.State, &src.Reason, &src.Hint, &src.Generation, &src.SystemID,
 			&src.Timeline, &src.Slot, &src.Publication, &src.Intent, &heartbeat, &src.LagBytes, &src.WALStatus, &src.UpdatedAt,
-			&src.Checkpoint.Commit, &src.Checkpoint.Ordinal, &src.Checkpoint.End, &committed)
+			&src.Checkpoint.Commit, &src.Checkpoint.Ordinal, &src.Checkpoint.End, &committed, &src.GapsAccepted)
 		src.HeartbeatAt, src.Checkpoint.CommitAt, src.UpdatedAt = timeOf(heartbeat), timeOf(committed), src.UpdatedAt.UTC()
 		return src, err
 	})

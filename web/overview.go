@@ -42,17 +42,21 @@ func overview(v *visit) error {
 	v.console.counts.keep(v, found.Totals)
 	// A key that sees some subscriptions alone sees no sources.
 	listed, err := v.api.Sources(v.Context())
-	if p, ok := errors.AsType[*client.Problem](err); err != nil && (!ok || p.Type != client.Forbidden) {
+	p, ok := errors.AsType[*client.Problem](err)
+	forbidden := ok && p.Type == client.Forbidden
+	if err != nil && !forbidden {
 		return err
 	}
 	s.Endpoints, s.Worst, s.Sources = found.Totals, found.Items, listed.Items
-	view := overviewView{
-		Assurance: s.assurance(), Needs: s.needs(), Total: s.total(), Sources: sourceRows(listed.Items), MayWrite: v.may("write"), NoSources: err != nil,
-		Window: windowOf(v.URL.Query().Get("window")), Windows: windows(),
-	}
-	stats, err := v.api.Stats(v.Context(), view.Window)
+	window := windowOf(v.URL.Query().Get("window"))
+	stats, err := v.api.Stats(v.Context(), window)
 	if err != nil {
 		return err
+	}
+	s.Balance = stats.Balance
+	view := overviewView{
+		Assurance: s.assurance(), Needs: s.needs(), Total: s.total(), Sources: sourceRows(listed.Items), MayWrite: v.may("write"), NoSources: forbidden,
+		Window: window, Windows: windows(),
 	}
 	view.Captured, view.Charts = stats.Captured, charts(&stats, v.now)
 	view.Owed, view.Terms = balance(&stats.Balance, &stats.Totals)

@@ -15,6 +15,7 @@ type standing struct {
 	Endpoints client.BoardTotals
 	Worst     []client.BoardRow // the first page, worst first
 	Sources   []client.Source
+	Balance   client.Balance
 }
 
 // total is how many subscriptions there are.
@@ -116,15 +117,28 @@ func (s *standing) assurance() string {
 	if n := s.Endpoints.Dead; n > 0 {
 		parts = append(parts, plural(n, "dead letter keeps its payload", "dead letters keep their payloads"))
 	}
-	lost := slices.ContainsFunc(s.Sources, func(source client.Source) bool { return source.State == "gap" })
+	if n := s.Balance.Dropped; n > 0 {
+		parts = append(parts, plural(n, "event was", "events were")+" dropped by a hold limit or the log's bound")
+	}
+	if n := s.Balance.Expired; n > 0 {
+		parts = append(parts, plural(n, "dead letter has", "dead letters have")+" expired")
+	}
 	text := strings.Join(parts, ", ")
 	if text != "" {
 		text = strings.ToUpper(text[:1]) + text[1:] + "."
 	}
-	if !lost && len(s.Sources) > 0 {
+	if s.safe() {
 		text += " Nothing is lost."
 	}
 	return strings.TrimSpace(text)
+}
+
+// safe reports whether it is known that nothing is lost: no gap, also none that
+// was accepted, and every event that is wanted is accounted for, none of them as
+// dropped or expired. A key that sees no sources does not know.
+func (s *standing) safe() bool {
+	gaps := slices.ContainsFunc(s.Sources, func(source client.Source) bool { return source.State == "gap" || source.GapsAccepted > 0 })
+	return len(s.Sources) > 0 && !gaps && s.Balance.Dropped+s.Balance.Expired == 0 && s.Balance.Unaccounted == 0
 }
 
 // need is something that a person should look at.

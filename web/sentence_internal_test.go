@@ -54,6 +54,20 @@ func TestWhatIsSafeIsSaid(t *testing.T) {
 	if got := s.assurance(); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+	for name, change := range map[string]func(*standing){
+		"an accepted gap":  func(s *standing) { s.Sources = []client.Source{{State: "streaming", GapsAccepted: 1}} },
+		"what is missing":  func(s *standing) { s.Balance.Unaccounted = 1 },
+		"no known sources": func(s *standing) { s.Sources = nil },
+	} {
+		of := s
+		if change(&of); of.assurance() != want[:len(want)-len(" Nothing is lost.")] {
+			t.Errorf("%s: %q", name, of.assurance())
+		}
+	}
+	lossy := standing{Sources: s.Sources, Balance: client.Balance{Dropped: 1204, Expired: 1}}
+	if got := lossy.assurance(); got != "1,204 events were dropped by a hold limit or the log's bound, 1 dead letter has expired." {
+		t.Errorf("of what is lost: %q", got)
+	}
 	s.Sources[0].State = "gap"
 	if got := s.assurance(); got != want[:len(want)-len(" Nothing is lost.")] {
 		t.Errorf("in a gap: %q", got)

@@ -27,6 +27,8 @@ type Source struct {
 	Checkpoint  Checkpoint `json:"checkpoint"`
 	Relations   []Relation `json:"relations"`
 	Gaps        []Gap      `json:"gaps"` // those not accepted
+
+	GapsAccepted int `json:"gaps_accepted"` // what they stand for may be lost for good
 }
 
 // Checkpoint is what is durable in the log.
