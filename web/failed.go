@@ -24,12 +24,13 @@ type failedFilter struct {
 
 	Within string // of the last change: 1h, 24h, 168h; empty: any time
 	Since  string // the same as a time, which further pages of a list keep to
+	Until  string // a time too: of jobs that have one
 }
 
 func readFilter(q url.Values) failedFilter {
 	return failedFilter{
 		Subscription: q.Get("subscription"), State: q.Get("state"), Reason: q.Get("reason"), Status: q.Get("status"), Type: q.Get("type"), Key: q.Get("key"),
-		Where: q.Get("where"), Within: q.Get("within"), Since: q.Get("since"),
+		Where: q.Get("where"), Within: q.Get("within"), Since: q.Get("since"), Until: q.Get("until"),
 	}
 }
 
@@ -47,7 +48,7 @@ func (f failedFilter) query(more ...string) string {
 	q := url.Values{}
 	pairs := append([]string{
 		"subscription", f.Subscription, "state", f.State, "reason", f.Reason, "status", f.Status, "type", f.Type, "key", f.Key, "where", f.Where, "within", f.Within,
-		"since", f.Since,
+		"since", f.Since, "until", f.Until,
 	}, more...)
 	for i := 0; i < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
@@ -65,11 +66,22 @@ func (f failedFilter) deliveries(cursor string) client.DeliveryQuery {
 		PageQuery: client.PageQuery{Limit: failedLimit, Cursor: cursor}, Subscription: f.Subscription, State: f.State, Reason: f.Reason,
 		Type: f.Type, Key: f.Key, Filter: f.Where,
 	}
-	query.Since = since(f.Within, time.Now())
-	if at, err := time.Parse(time.RFC3339, f.Since); err == nil {
-		query.Since = at
+	// What is no time and no number selects nothing, rather than all.
+	var err error
+	never := time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+	if query.Since = since(f.Within, time.Now()); f.Within != "" && query.Since.IsZero() {
+		query.Since = never
 	}
-	// What is no number selects nothing, rather than all.
+	if f.Since != "" {
+		if query.Since, err = time.Parse(time.RFC3339, f.Since); err != nil {
+			query.Since = never
+		}
+	}
+	if f.Until != "" {
+		if query.Until, err = time.Parse(time.RFC3339, f.Until); err != nil {
+			query.Since, query.Until = never, time.Time{}
+		}
+	}
 	if query.Status, _ = strconv.Atoi(f.Status); query.Status == 0 && f.Status != "" {
 		query.Status = -1
 	}

@@ -22,7 +22,7 @@ type bulkView struct {
 // bulk is the filter as the API takes it for many at once.
 func (f failedFilter) bulk() client.BulkFilter {
 	q := f.deliveries("")
-	return client.BulkFilter{Subscription: f.Subscription, State: f.State, Reason: f.Reason, Status: q.Status, Type: f.Type, Key: f.Key, Since: q.Since}
+	return client.BulkFilter{Subscription: f.Subscription, State: f.State, Reason: f.Reason, Status: q.Status, Type: f.Type, Key: f.Key, Since: q.Since, Until: q.Until}
 }
 
 func confirmBulk(action string) func(*visit) error {
@@ -96,11 +96,19 @@ func jobRows(of []client.Job, names, makers map[string]string, now time.Time) []
 			r.ETA = time.Duration(float64(took) * float64(r.Left) / float64(j.Done)).Round(time.Second)
 		}
 		of := groupFilter(&client.DeliveryGroup{Subscription: j.Subscription, State: j.Filter.State, Reason: j.Filter.Reason, Status: j.Filter.Status})
-		of.Type, of.Key = j.Filter.Type, j.Filter.Key
+		of.Type, of.Key, of.Since, of.Until = j.Filter.Type, j.Filter.Key, stamp(j.Filter.Since), stamp(j.Filter.Until)
 		r.Query = of.query()
 		rows[i] = r
 	}
 	return rows
+}
+
+// stamp is a time as an address has it; empty: none.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
 }
 
 type jobsView struct {
