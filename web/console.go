@@ -74,6 +74,7 @@ func (c *Console) routes() http.Handler {
 	r.Get("/subscriptions", c.open(board))
 	r.Get("/subscriptions/new", c.open(newSubscription))
 	r.Post("/subscriptions/new", c.open(createSubscription))
+	r.Post("/subscriptions/try", c.open(trySubscription))
 	r.Get("/subscriptions/{id}", c.open(showSubscription))
 	r.Get("/subscriptions/{id}/edit", c.open(editSubscription))
 	r.Post("/subscriptions/{id}/edit", c.open(saveSubscription))
@@ -106,6 +107,7 @@ func (c *Console) routes() http.Handler {
 	r.Post("/replays/{id}/{action}", c.open(actReplay))
 
 	r.Get("/events", c.open(events))
+	r.Get("/tail", c.tail)
 	r.Get("/events/{id}", c.open(showEvent))
 	r.Get("/sources", c.open(sources))
 	r.Get("/sources/{name}", c.open(showSource))

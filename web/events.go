@@ -18,14 +18,14 @@ type eventsView struct {
 func events(v *visit) error {
 	q := v.URL.Query()
 	query := client.EventQuery{
-		PageQuery: client.PageQuery{Limit: eventsLimit, Cursor: q.Get("cursor")}, Type: q.Get("type"), Key: q.Get("key"),
+		PageQuery: client.PageQuery{Limit: eventsLimit, Cursor: q.Get("cursor")}, Type: q.Get("type"), Key: q.Get("key"), Filter: q.Get("where"),
 	}
 	found, err := v.api.Events(v.Context(), query)
 	if err != nil {
 		return err
 	}
 	return v.render("events", "events", "Events", eventsView{
-		Rows: found.Items, Query: query, Filtered: query.Type != "" || query.Key != "",
+		Rows: found.Items, Query: query, Filtered: query.Type+query.Key+query.Filter != "",
 		First: query.Cursor == "", Home: firstPage(v.URL), Next: nextPage(v.URL, found.NextCursor),
 	})
 }

@@ -20,10 +20,12 @@ type formView struct {
 	Sections []section
 	Problem  string
 	Others   []string // problems of no field of the form
+	Tried    *tryout  // nil: nothing was tried
+	MayTry   bool
 }
 
 func newSubscription(v *visit) error {
-	return v.render("form", "subscriptions", "New subscription", formView{Sections: sections()})
+	return v.render("form", "subscriptions", "New subscription", formView{Sections: sections(), MayTry: !v.restricted()})
 }
 
 // createSubscription makes one of the form. The API is the judge of it; what it
@@ -49,7 +51,7 @@ func editSubscription(v *visit) error {
 	if err != nil {
 		return err
 	}
-	view := formView{ID: sub.ID, Version: sub.Version, Name: sub.Name, Sections: sections()}
+	view := formView{ID: sub.ID, Version: sub.Version, Name: sub.Name, Sections: sections(), MayTry: !v.restricted()}
 	fill(view.Sections, of)
 	return v.render("form", "subscriptions", "Edit "+sub.Name, view)
 }
@@ -81,7 +83,7 @@ func saveSubscription(v *visit) error {
 
 // again shows the form as it was sent, with what is wrong beside its fields.
 func (v *visit) again(title string, view formView, form url.Values, err error) error {
-	view.Sections = sections()
+	view.Sections, view.MayTry = sections(), !v.restricted()
 	if !view.refill(form, err) {
 		return err
 	}
@@ -95,12 +97,7 @@ func (view *formView) refill(form url.Values, err error) bool {
 	if !ok || p.Type != client.Validation && p.Type != client.Conflict && p.Type != client.Malformed {
 		return false
 	}
-	each(view.Sections, func(f *field) {
-		f.Value, f.Chosen = form.Get(f.Name), form[f.Name]
-		if f.Kind == "secret" {
-			f.Value = "" // not sent back
-		}
-	})
+	view.putBack(form)
 	view.Problem = "Nothing was saved: see below what to change."
 	for _, fault := range p.Errors {
 		if !place(view.Sections, fault) {
@@ -115,6 +112,16 @@ func (view *formView) refill(form url.Values, err error) bool {
 		s.Open = s.Open || slices.ContainsFunc(s.Fields, func(f field) bool { return f.Problem != "" })
 	}
 	return true
+}
+
+// putBack puts what was sent into the form.
+func (view *formView) putBack(form url.Values) {
+	each(view.Sections, func(f *field) {
+		f.Value, f.Chosen = form.Get(f.Name), form[f.Name]
+		if f.Kind == "secret" {
+			f.Value = "" // not sent back
+		}
+	})
 }
 
 // faulty is a problem of a field that the console finds by itself.

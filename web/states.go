@@ -3,6 +3,8 @@ package web
 import (
 	"cmp"
 	"net/http"
+
+	"github.com/rowcall/rowcall/api/client"
 )
 
 func httpStatus(status int) string { return http.StatusText(status) }
@@ -41,6 +43,18 @@ func sourceState(of string) state {
 func jobState(of string) state {
 	kinds := map[string]string{"running": "warn", "paused": "idle", "done": "ok", "cancelled": "idle", "failed": "bad"}
 	return state{cmp.Or(kinds[of], "idle"), of}
+}
+
+// triedState is what a filter says of an event.
+func triedState(p client.Previewed) state {
+	switch {
+	case p.Matched == nil || len(p.Errors) > 0:
+		return state{"bad", "fails"}
+	case *p.Matched:
+		return state{"ok", "yes"}
+	default:
+		return state{"idle", "no"}
+	}
 }
 
 func outcomeState(of string) state {

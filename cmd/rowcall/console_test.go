@@ -245,6 +245,96 @@ func TestAPersonFindsAndMendsAFailureInTheConsole(t *testing.T) {
 	for _, fault := range r.Check() {
 		t.Error(fault)
 	}
+
+	// The endpoint goes down as a whole: its events are held, which is no failure.
+	r.Script(func(hooktest.Delivery) hooktest.Reply {
+		return hooktest.Reply{Status: http.StatusServiceUnavailable, Body: "busy"}
+	})
+	mustExec(t, db, `INSERT INTO orders SELECT n, 'new' FROM generate_series(100, 139) n`)
+	b.awaitText("/", "Nothing flows: orders-to-billing is not there.")
+	b.awaitText("/failed", "nothing to do: delivered in order when it answers")
+	r.Script(nil)
+	b.open("/subscriptions/" + sub + "/probe")
+	b.press("form.confirm button.main")
+	waitFor(t, patience, "it is said to recover", func() bool {
+		b.open("/subscriptions/" + sub)
+		text := b.eval("document.body.innerText")
+		return strings.Contains(text, "orders-to-billing answers again") || strings.Contains(text, "orders-to-billing is delivered to.")
+	})
+
+	// Many at once, with a reason that is kept.
+	r.Script(func(d hooktest.Delivery) hooktest.Reply {
+		if strings.Contains(string(d.Body), "broken") {
+			return hooktest.Reply{Status: http.StatusUnprocessableEntity}
+		}
+		return hooktest.Reply{}
+	})
+	mustExec(t, db, `UPDATE orders SET status = 'broken' WHERE id BETWEEN 100 AND 104`)
+	waitFor(t, patience, "five are refused", func() bool {
+		found, err := w.api.Deliveries(t.Context(), client.DeliveryQuery{State: "dead", Reason: "rejected"})
+		return err == nil && len(found.Items) == 5
+	})
+	r.Script(nil)
+	b.open("/failed/retry?state=dead")
+	b.check("bulk retry")
+	b.do(chromedp.SendKeys(chromedp.CSS("#note"), "the receiver knows the status now"))
+	b.press("form.confirm button.main")
+	r.WaitFor(t, func(r *hooktest.Receiver) bool { return r.Counts().Succeeded == 48 })
+	b.awaitText("/jobs", "done")
+	b.awaitText("/audit", "the receiver knows the status now")
+	b.check("audit")
+
+	// A replay, counted first.
+	b.open("/replays/new?subscription=" + sub)
+	b.do(chromedp.SendKeys(chromedp.CSS("[name=from]"), "1"), chromedp.SendKeys(chromedp.CSS("[name=types]"), "public.orders.updated"))
+	b.press("form.form button.main")
+	b.check("counted replay")
+	b.press("form.counted button.main")
+	r.WaitFor(t, func(r *hooktest.Receiver) bool { return r.Counts().Succeeded == 53 })
+	b.awaitText("/replays", "done")
+	replay := b.eval(`document.querySelector("#rows a").getAttribute("href")`)
+	b.awaitText(replay, "is done: 5 events.")
+	b.check("replay")
+
+	// While it is written, a filter is tried; events come in by themselves.
+	b.open("/subscriptions/new")
+	b.do(chromedp.SendKeys(chromedp.CSS("[name=events]"), "public.orders.*"),
+		chromedp.Evaluate[chromedp.Void](`document.querySelectorAll("details").forEach((d) => d.open = true); undefined`),
+		chromedp.SendKeys(chromedp.CSS("[name=filter]"), "data.row.id == 104"))
+	b.await("what the filter selects", `document.getElementById("tried").innerText.includes("newest events of these types would be sent")`)
+	b.check("form that tries")
+	b.open("/events")
+	b.do(chromedp.Click(chromedp.CSS("[data-tail]")))
+	b.await("the stream", `document.querySelector("[data-tail]").getAttribute("aria-pressed") === "true"`)
+	n := 200
+	b.await("an event that comes by itself", func() string {
+		mustExec(t, db, `INSERT INTO orders VALUES ($1, 'followed')`, n)
+		return fmt.Sprintf(`document.getElementById("rows").innerText.includes("public.orders/id=%d")`, n)
+	}())
+	b.check("events that are followed")
+
+	// Without script all of it still works.
+	if _, err := chromedp.Call(b.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}); err != nil {
+		t.Fatal(err)
+	}
+	b.open("/subscriptions")
+	b.press("#rows a")
+	b.press(".actions a[href$='/pause']")
+	b.press("form.confirm button.main")
+	if text := b.eval("document.body.innerText"); !strings.Contains(text, "orders-to-billing is paused.") {
+		t.Errorf("without script, pausing says\n%s", text)
+	}
+	b.press(".actions a[href$='/resume']")
+	b.press("form.confirm button.main")
+	b.open("/subscriptions/" + sub + "/edit")
+	b.press("button[formaction='/subscriptions/try']")
+	if text := b.eval(`document.getElementById("tried").innerText`); !strings.Contains(text, "newest events of these types would be sent") {
+		t.Errorf("without script, trying says %q", text)
+	}
+	if _, err := chromedp.Call(b.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{}); err != nil {
+		t.Fatal(err)
+	}
+	b.open("/")
 	b.press("footer button")
 	b.open("/subscriptions")
 	if at := b.eval("location.pathname"); at != "/sign-in" {

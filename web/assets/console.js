@@ -106,3 +106,83 @@ for (const button of document.querySelectorAll("[data-copy]")) {
     setTimeout(() => (button.textContent = text), 1500);
   });
 }
+
+// Following: events come in above as they are captured.
+const tailed = 200;
+for (const button of document.querySelectorAll("[data-tail]")) {
+  let stream = null;
+  const body = document.querySelector("#rows tbody");
+  const cell = (row, text, className) => {
+    const td = row.insertCell();
+    if (className) td.className = className;
+    td.textContent = text;
+    return td;
+  };
+  const add = (event) => {
+    const row = body.insertRow(0);
+    const link = document.createElement("a");
+    link.href = `/events/${encodeURIComponent(event.id)}`;
+    link.textContent = event.type;
+    cell(row, "", "wide").append(link);
+    cell(row, event.partitionkey, "mono");
+    cell(row, event.source);
+    cell(row, event.data === undefined ? "–" : `${new Blob([JSON.stringify(event.data)]).size} B`, "n");
+    const time = document.createElement("time");
+    time.dateTime = event.time;
+    cell(row, "").append(time);
+    cell(row, event.sequence.replace(/^0+/, ""), "n mono");
+    showTimes(row);
+    while (body.rows.length > tailed) body.deleteRow(-1);
+  };
+  button.addEventListener("click", () => {
+    if (!body) return location.reload();
+    if (stream) {
+      stream.close();
+      stream = null;
+    } else {
+      const at = live.indexOf("rows");
+      if (at >= 0) live.splice(at, 1); // it is not refreshed any more
+      const query = new URLSearchParams();
+      if (button.dataset.type) query.set("type", button.dataset.type);
+      if (button.dataset.keyFilter) query.set("key", button.dataset.keyFilter);
+      stream = new EventSource(`${button.dataset.tail}&${query}`);
+      stream.addEventListener("event", (message) => add(JSON.parse(message.data)));
+    }
+    button.setAttribute("aria-pressed", String(!!stream));
+    button.textContent = stream ? "Stop following" : "Follow live";
+  });
+}
+
+// Expressions are tried on recent events while they are written.
+const tried = document.querySelector("[data-try]");
+if (tried) {
+  let turn = 0;
+  let timer = 0;
+  const names = ["events", "filter", "transform", "ordering_key"];
+  const attempt = async () => {
+    const mine = ++turn;
+    const form = tried.closest("form");
+    if (!form.elements.events.value.trim()) return tried.replaceChildren();
+    const data = new URLSearchParams();
+    for (const name of [...names, "id"]) if (form.elements[name]) data.set(name, form.elements[name].value);
+    let answer;
+    try {
+      answer = await fetch(tried.dataset.try, { method: "POST", body: data, redirect: "error" });
+    } catch {
+      return; // the next letter tries again
+    }
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (mine !== turn) return;
+    const result = page.getElementById("tried");
+    const problems = names.map((name) => page.getElementById(`p-${name}`)).filter(Boolean);
+    if (problems.length) tried.replaceChildren(...problems.map((p) => Object.assign(document.createElement("p"), { className: "fault", textContent: p.textContent })));
+    else if (result) tried.replaceChildren(...result.childNodes);
+    showTimes(tried);
+  };
+  tried.closest("form").addEventListener("input", (event) => {
+    if (!names.includes(event.target.name)) return;
+    clearTimeout(timer);
+    timer = setTimeout(attempt, 400);
+  });
+  if (tried.closest("form").elements.filter.value || tried.closest("form").elements.transform.value) attempt();
+}
