@@ -15,6 +15,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/rowcall/rowcall/store"
 	"github.com/rowcall/rowcall/subscriptions"
@@ -41,6 +42,7 @@ type Config struct {
 	StartingAge   time.Duration                   // a source may be starting for this long and count as ready; default 60s
 	MetricsAge    time.Duration                   // rows are read for /metrics at most once in this time; default 5s
 	Subscriptions int                             // subscriptions with labels of their own in /metrics, the rest are summed; default 200
+	Tracer        trace.Tracer                    // nil: publishing is not traced
 	Logger        zerolog.Logger
 }
 

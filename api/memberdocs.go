@@ -59,6 +59,8 @@ func memberDocs() map[string]memberDoc {
 		"Endpoint.auth":    {text: "How rowcall identifies itself to the endpoint beyond the signature; null: not. Secrets are never in an answer. They stay where a patch does not name them; one that leads url or token_url to another origin (scheme, host, port) has to give them again."},
 		"Endpoint.tls":     {text: "A client certificate, a private authority, or both, in PEM; null: none, and whom the system trusts. The key is never in an answer. It stays where a patch does not name it; one that leads url or token_url to another origin has to give it again."},
 
+		"Endpoint.trace_context": {text: "Whether the W3C trace context of an event goes along, as the headers traceparent and tracestate: that of its rowcall.context, or of the request or event that published it; where rowcall exports traces, that of the attempt, which is its child.", standard: false},
+
 		"Auth.type":          {text: "basic: username and password; bearer: token; oauth2: client credentials, a token fetched from token_url.", enum: []any{"basic", "bearer", "oauth2"}},
 		"Auth.username":      {text: "With basic: no colon."},
 		"Auth.password":      {text: "With basic."},

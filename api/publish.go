@@ -72,7 +72,9 @@ func (a *API) publish(ctx context.Context, in *publishInput) (*publishOutput, er
 			}
 		}
 	}
+	ctx, end := a.tracePublished(ctx, in.header, events)
 	done, err := a.store.Publish(ctx, events)
+	end(err)
 	if err != nil {
 		return nil, err
 	}

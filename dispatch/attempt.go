@@ -13,6 +13,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/rowcall/rowcall/store"
 	"github.com/rowcall/rowcall/subscriptions"
 )
@@ -35,6 +37,7 @@ type Sender struct {
 	rt        http.RoundTripper
 	userAgent []string
 	tokens    tokens
+	tracer    trace.Tracer // nil: attempts are not traced
 }
 
 // NewSender sends through rt with the header User-Agent: rowcall/<version>.
@@ -83,6 +86,15 @@ func (s *Sender) TryBatch(ctx context.Context, t *Target, events []*store.Event,
 }
 
 func (s *Sender) try(ctx context.Context, t *Target, e *store.Event, more []*store.Event, attempt int) Reply {
+	if s.tracer != nil || t.traceContext {
+		return s.traced(ctx, t, e, more, attempt)
+	}
+	return s.send(ctx, t, e, more, attempt, nil)
+}
+
+// send makes the attempt; carried is the trace context that goes along, nil for
+// a target that wants none.
+func (s *Sender) send(ctx context.Context, t *Target, e *store.Event, more []*store.Event, attempt int, carried http.Header) Reply {
 	at := time.Now()
 	ctx, cancel := context.WithDeadline(ctx, at.Add(t.timeout))
 	defer cancel()
@@ -104,6 +116,9 @@ func (s *Sender) try(ctx context.Context, t *Target, e *store.Event, more []*sto
 	}
 	env := t.envelope()
 	body := env.fill(s, t, e, more, at, attempt)
+	if t.traceContext {
+		env.carry(carried)
+	}
 	if token != "" {
 		env.header["Authorization"] = []string{"Bearer " + token}
 	}

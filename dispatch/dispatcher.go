@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/rowcall/rowcall/store"
 	"github.com/rowcall/rowcall/subscriptions"
@@ -22,6 +23,7 @@ type Config struct {
 	Attempts    string                // all (default) or failures: which attempts go into history
 	Drain       time.Duration         // how long attempts in flight may take to end when Run ends; default 20s
 	Registerer  prometheus.Registerer // nil: no metrics
+	Tracer      trace.Tracer          // nil: attempts are not traced
 	Logger      zerolog.Logger
 
 	limits limits // of the tests alone
@@ -121,9 +123,11 @@ func newDispatcher(s keeper, config Config) (*Dispatcher, error) {
 	if config.Drain == 0 {
 		config.Drain = 20 * time.Second
 	}
+	sender := NewSender(config.Transport, config.Version)
+	sender.tracer = config.Tracer
 	return &Dispatcher{
 		store: s, config: config,
-		sender:  NewSender(config.Transport, config.Version),
+		sender:  sender,
 		metrics: newMetrics(config.Registerer),
 		rates:   newRates(),
 

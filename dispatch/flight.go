@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"time"
@@ -122,23 +123,34 @@ func (l *lane) launch(e *entry) {
 func (l *lane) fly(e *entry) {
 	for e != nil {
 		if b := e.batch; b != nil {
+			ctx := l.following(b.events...)
 			if faults, err := l.applyAll(l.s.flightCtx, b); faults != nil || err != nil {
 				e = l.landUnsent(b, faults, err)
 				continue
 			}
-			e = l.landBatch(b, l.s.sender.TryBatch(l.s.flightCtx, l.target, b.events, b.tries+1))
+			e = l.landBatch(b, l.s.sender.TryBatch(ctx, l.target, b.events, b.tries+1))
 			continue
 		}
 		ev, err := l.payload(e)
+		ctx := l.following(ev)
 		if err == nil {
 			ev, err = l.apply(l.s.flightCtx, e, ev)
 		}
 		var reply Reply
 		if err == nil {
-			reply = l.s.sender.Try(l.s.flightCtx, l.target, ev, e.tries+1)
+			reply = l.s.sender.Try(ctx, l.target, ev, e.tries+1)
 		}
 		e = l.land(e, ev, reply, err)
 	}
+}
+
+// following is the context of attempts in flight, with the traces that events
+// belong to where somebody asks for them.
+func (l *lane) following(events ...*store.Event) context.Context {
+	if l.s.sender.tracer == nil && (l.target == nil || !l.target.traceContext) {
+		return l.s.flightCtx
+	}
+	return follow(l.s.flightCtx, events...)
 }
 
 // payload is the event to send: one that the lane does not keep is looked up.

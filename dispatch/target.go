@@ -23,18 +23,19 @@ const defaultTimeout = 15 * time.Second
 // secrets decoded, once for all of its attempts. It is immutable and safe for
 // concurrent use.
 type Target struct {
-	url       *url.URL
-	timeout   time.Duration
-	header    http.Header // what all attempts share; never written after NewTarget
-	format    subscriptions.Format
-	batched   bool         // every body is an array
-	keepBody  bool         // of successes too
-	pooled    int          // largest buffer that is kept for later attempts
-	keys      []signingKey // newest first
-	ends      time.Time    // when the keys after the first stop signing; zero: never
-	oauth     *oauthClient // nil: no token is fetched
-	tls       *clientTLS   // nil: the common transport
-	envelopes sync.Pool    // *envelope
+	url          *url.URL
+	timeout      time.Duration
+	header       http.Header // what all attempts share; never written after NewTarget
+	format       subscriptions.Format
+	batched      bool         // every body is an array
+	traceContext bool         // the header traceparent goes along
+	keepBody     bool         // of successes too
+	pooled       int          // largest buffer that is kept for later attempts
+	keys         []signingKey // newest first
+	ends         time.Time    // when the keys after the first stop signing; zero: never
+	oauth        *oauthClient // nil: no token is fetched
+	tls          *clientTLS   // nil: the common transport
+	envelopes    sync.Pool    // *envelope
 }
 
 // NewTarget prepares a subscription's endpoint. Its error says what cannot be
@@ -53,7 +54,7 @@ func NewTarget(sub *subscriptions.Subscription) (*Target, error) {
 	if len(schemes) == 0 {
 		schemes = []string{subscriptions.SignHMAC}
 	}
-	t := &Target{url: u, timeout: sub.Endpoint.Timeout.D(), format: format, ends: sub.PreviousEnds, pooled: maxPooled}
+	t := &Target{url: u, timeout: sub.Endpoint.Timeout.D(), format: format, ends: sub.PreviousEnds, pooled: maxPooled, traceContext: sub.Endpoint.TraceContext}
 	if t.batched = sub.Batch.MaxEvents > 1; t.batched {
 		if format != subscriptions.CloudEvents {
 			return nil, fmt.Errorf("prepare endpoint: format %q does not go in batches", format)

@@ -11,6 +11,7 @@ type Given struct {
 	Source     string      `json:"source,omitempty"`     // CloudEvents source; empty: /sources/http
 	Time       string      `json:"time,omitempty"`       // RFC 3339, as it was written; empty: when it was appended
 	Extensions []Extension `json:"extensions,omitempty"` // of CloudEvents, each name once
+	Trace      string      `json:"trace,omitempty"`      // W3C traceparent of the request that published it: no attribute
 
 	column string // its form in the log, once it was made
 }
@@ -35,7 +36,7 @@ func (g *Given) Size() int {
 	if g == nil {
 		return 0
 	}
-	n := len(g.Source) + len(g.Time)
+	n := len(g.Source) + len(g.Time) + len(g.Trace)
 	for _, x := range g.Extensions {
 		n += len(x.Name) + len(x.Value)
 	}
@@ -52,7 +53,7 @@ func (g *Given) text() string {
 
 // forLog returns g as an event that is to be appended has it: nil for nothing.
 func (g Given) forLog() (*Given, error) {
-	if g.Source == "" && g.Time == "" && len(g.Extensions) == 0 {
+	if g.Source == "" && g.Time == "" && g.Trace == "" && len(g.Extensions) == 0 {
 		return nil, nil
 	}
 	text, err := json.Marshal(g)

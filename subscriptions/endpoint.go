@@ -37,6 +37,11 @@ func (e *FieldErrors) checkEndpoint(p *Endpoint) {
 	if p.TLS != nil {
 		e.checkTLS(p.TLS)
 	}
+	for name := range p.Headers {
+		if p.TraceContext && (strings.EqualFold(name, "traceparent") || strings.EqualFold(name, "tracestate")) {
+			e.add(memberPath("endpoint.headers", name), "must not be given beside endpoint.trace_context, which sets it")
+		}
+	}
 }
 
 func (e *FieldErrors) checkAuth(a *Auth) {

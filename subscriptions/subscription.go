@@ -87,6 +87,8 @@ type Endpoint struct {
 	Timeout Duration          `json:"timeout"` // one deadline over everything of an attempt; 100ms–120s, default 15s
 	Auth    *Auth             `json:"auth"`
 	TLS     *TLS              `json:"tls"`
+
+	TraceContext bool `json:"trace_context"` // the header traceparent goes along
 }
 
 // Auth is how rowcall identifies itself to the endpoint beyond the signature.

@@ -179,6 +179,9 @@ func TestMembersOfPeopleAreChecked(t *testing.T) {
 		"two authorizations": {func(s *subscriptions.Spec) {
 			s.Endpoint.Auth, s.Endpoint.Headers = bearer("t"), map[string]string{"authorization": "Bearer x"}
 		}, []string{"endpoint.headers.authorization: must not be given beside endpoint.auth, which sets it"}},
+		"a header beside what sets it": {func(s *subscriptions.Spec) {
+			s.Endpoint.Headers, s.Endpoint.TraceContext = map[string]string{"TraceParent": "00-1-1-00"}, true
+		}, []string{"endpoint.headers.TraceParent: must not be given beside endpoint.trace_context, which sets it"}},
 		"signing twice":           {func(s *subscriptions.Spec) { s.Signing = []string{"v1", "v1"} }, []string{"signing[1]: is given more than once"}},
 		"filter empty":            {func(s *subscriptions.Spec) { s.Filter = new(" ") }, []string{"filter: must not be empty; null stands for none"}},
 		"filter too long":         {func(s *subscriptions.Spec) { s.Filter = repeat("a", 16<<10+1) }, []string{"filter: must have at most 16384 bytes"}},

@@ -67,6 +67,7 @@ func sections() []section {
 			{Name: "endpoint.tls.client_key", Label: "Its private key", Kind: "secret", Rows: 3, Help: "PEM."},
 			{Name: "endpoint.tls.ca", Label: "Private authority", Kind: "area", Rows: 3, Help: "PEM: whom to trust in place of the system's authorities."},
 			{Name: "signing", Label: "Signatures", Kind: "flags", Options: []string{"v1", "v1a"}, Help: "v1: HMAC-SHA256 with the secret. v1a: ed25519 with a public key."},
+			{Name: "endpoint.trace_context", Label: "Trace context", Kind: "flag", Help: "Send the trace of an event along, as the header traceparent."},
 		}},
 		{Title: "How fast", Fields: []field{
 			{Name: "max_in_flight", Label: "Requests at once", Kind: "number", Example: "64"},

@@ -39,6 +39,8 @@ type Endpoint struct {
 	Timeout string            `json:"timeout,omitempty"`
 	Auth    *Auth             `json:"auth,omitempty"`
 	TLS     *TLS              `json:"tls,omitempty"`
+
+	TraceContext bool `json:"trace_context,omitempty"`
 }
 
 // Auth is how rowcall identifies itself to the endpoint. Password, Token and

@@ -52,7 +52,7 @@ func (s *session) appendAll(ctx, outer context.Context) error {
 
 // append makes one batch durable, trying again while the store is away.
 func (s *session) append(ctx, appending context.Context, b *store.Batch) error {
-	events, checkpoint := b.Len(), b.Checkpoint
+	events, checkpoint, began := b.Len(), b.Checkpoint, time.Now()
 	wait := firstAppendRetry
 	for first := time.Now(); ; {
 		limited, cancel := context.WithTimeout(appending, appendLimit)
@@ -77,6 +77,9 @@ func (s *session) append(ctx, appending context.Context, b *store.Batch) error {
 		case <-time.After(wait):
 		}
 		wait = min(2*wait, lastAppendRetry)
+	}
+	if s.tracing {
+		s.endTraces(began)
 	}
 	s.durable.Store(max(s.durable.Load(), uint64(checkpoint.End)))
 	if events > 0 {

@@ -12,6 +12,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/rowcall/rowcall/store"
 )
@@ -24,6 +25,7 @@ type Config struct {
 	Heartbeat     time.Duration // 100ms to 1m; default 10s. New tables are looked for as often, at least every 10s
 	MaxValueBytes int64         // columns beyond it are left out; default 16 MiB
 	Registerer    prometheus.Registerer
+	Tracer        trace.Tracer // nil: transactions are not traced
 	Logger        zerolog.Logger
 }
 

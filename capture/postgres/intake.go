@@ -38,6 +38,10 @@ type intake struct {
 	saved     time.Time // when a batch was taken last
 	appending time.Time // since when one is being appended; zero: none
 	failing   bool      // that has failed, and is tried again
+
+	tracing bool
+	traces  []tracedTransaction // of batch
+	leaving []tracedTransaction // of what is being appended
 }
 
 func (in *intake) init(have store.Checkpoint) {
@@ -56,6 +60,9 @@ func (in *intake) decode(d *decoder, message []byte) (b boundary, full bool, err
 	if err != nil {
 		in.broken = true
 		return b, false, err
+	}
+	if in.tracing {
+		in.noteTrace(d, message)
 	}
 	switch b.kind {
 	case beginning:
@@ -111,6 +118,7 @@ func (in *intake) take(now time.Time) *store.Batch {
 	}
 	b := in.batch
 	in.batch = b.Next()
+	in.traces, in.leaving = nil, in.traces
 	in.moved, in.forced = false, false
 	in.saved, in.appending = now, now
 	signal(in.taken)

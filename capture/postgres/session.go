@@ -100,6 +100,7 @@ func newSession(ctx context.Context, c *Capture, cat *ordinary, wal *pgconn.PgCo
 		confirmed: have.End,
 	}
 	s.intake.init(have)
+	s.tracing = c.config.Tracer != nil
 	s.durable.Store(uint64(have.End))
 	s.received.Store(uint64(have.End))
 	s.pulse.version = facts.version

@@ -48,6 +48,8 @@ type config struct {
 	attemptsRetention time.Duration
 	maxValueBytes     int64
 
+	tracing bool // the environment names a collector of traces
+
 	logger zerolog.Logger
 }
 
@@ -127,6 +129,7 @@ func (f *serveFlags) parse(s *settings, stderr *os.File) (config, error) {
 
 		attemptsRetention: s.duration("attempts_retention", f.AttemptsRetention, time.Minute),
 		maxValueBytes:     s.size("max_value_bytes", f.MaxValueBytes, 1<<10),
+		tracing:           s.tracingWanted(),
 		logger:            f.logFlags.parse(s, stderr),
 	}
 	c.sourceURL, c.sourceName, c.sourceTables = f.sourceFlags.parse(s, c.databaseURL)

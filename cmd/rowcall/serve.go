@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/rs/zerolog"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rowcall/rowcall/api"
@@ -94,6 +95,14 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildMetric())
+	var tracing *sdktrace.TracerProvider
+	if c.tracing {
+		var err error
+		if tracing, err = newTracing(ctx, c); err != nil {
+			return err
+		}
+		defer endTracing(ctx, tracing)
+	}
 	s, err := store.Open(ctx, store.Config{
 		URL:               c.databaseURL,
 		Instance:          c.instance,
@@ -135,6 +144,7 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 		Tables:        c.sourceTables,
 		MaxValueBytes: c.maxValueBytes,
 		Registerer:    metrics,
+		Tracer:        tracer(tracing),
 		Logger:        log.With().Str("component", "capture").Logger(),
 	})
 	if err != nil {
@@ -145,6 +155,7 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 		Version:    buildInfo().Version,
 		Attempts:   c.attempts,
 		Registerer: metrics,
+		Tracer:     tracer(tracing),
 		Logger:     log.With().Str("component", "dispatch").Logger(),
 	})
 	if err != nil {
@@ -153,6 +164,7 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 	server, err := api.New(s, api.Config{
 		URLs:     guard,
 		Registry: metrics,
+		Tracer:   tracer(tracing),
 		Version:  buildInfo().Version,
 		Rate:     c.apiRate,
 		Test:     tester(dispatcher),
