@@ -39,6 +39,7 @@ Made of the OpenAPI document that rowcall serves at ` + "`/v1/openapi.json`" + `
 - **Key**: ` + "`Authorization: Bearer <key>`" + `. Each route names the scope that it needs; ` + "`admin`" + ` may do everything. See [API keys](security.md#api-keys).
 - **Lists** answer ` + "`{\"items\": […], \"next_cursor\": \"…\"}`" + `; ` + "`next_cursor`" + ` goes into ` + "`cursor`" + ` of the next request and is null at the end.
 - **Errors** are problems ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)): ` + "`type`" + ` tells them apart, ` + "`errors`" + ` names each faulty member and never repeats its value.
+- **POST again**: a POST with an ` + "`Idempotency-Key`" + ` that was seen in the last 24 hours is answered as it was then, and does nothing; another request with it is refused (422).
 - **Unknown** members and parameters are refused, not ignored.
 - **Times** are RFC 3339 in UTC; durations are written ` + "`15s`, `1h30m`, `7d`" + `.
 `

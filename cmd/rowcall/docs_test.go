@@ -57,3 +57,42 @@ func TestTheTablesOfSettingsAreThoseOfServe(t *testing.T) {
 		}
 	}
 }
+
+// Every command stands in the page of operations, with those under it, and in README.
+func TestThePagesNameEveryCommand(t *testing.T) {
+	t.Parallel()
+	parser, err := kong.New(new(commands))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(path string) string {
+		t.Helper()
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(content)
+	}
+	operations, readme := read("../../docs/operations.md"), read("../../README.md")
+	_, operations, _ = strings.Cut(operations, "\n## Commands\n")
+	operations, _, _ = strings.Cut(operations, "\n## ")
+	named := map[string]bool{}
+	for _, command := range parser.Model.Children {
+		named[command.Name] = true
+		row := regexp.MustCompile("(?m)^\\| `" + command.Name + "` \\|(.*)$").FindStringSubmatch(operations)
+		if row == nil || !strings.Contains(readme, "`"+command.Name+"`") {
+			t.Errorf("operations.md or README.md lacks %s", command.Name)
+			continue
+		}
+		for _, under := range command.Children {
+			if !under.Hidden && !strings.Contains(row[1], "`"+under.Name+"`") {
+				t.Errorf("operations.md lacks %s %s", command.Name, under.Name)
+			}
+		}
+	}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\|").FindAllStringSubmatch(operations, -1) {
+		if !named[row[1]] {
+			t.Errorf("operations.md names %s, which is no command", row[1])
+		}
+	}
+}
