@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"slices"
 	"sort"
 	"time"
 
@@ -123,6 +124,13 @@ func (m *memory) EndHold(_ context.Context, h store.HoldEnd) (store.HoldEnded, e
 	} else {
 		r.Events = ended.Events
 		m.held.ranges = append(m.held.ranges, r)
+	}
+	for key := range m.overflows {
+		at := m.cursor
+		for _, settled := range append(slices.Clone(r.Settled), store.OffsetRange{From: past, Past: past}) {
+			m.skips[key] = append(m.skips[key], store.OffsetRange{From: at, Past: settled.From})
+			at = settled.Past
+		}
 	}
 	m.cursor = past
 	return ended, nil

@@ -35,6 +35,7 @@ type memory struct {
 	owner      int64 // lease epoch of the lane's owner
 	deliveries map[store.Offset]store.Delivery
 	overflows  map[string]store.Offset
+	skips      map[string][]store.OffsetRange // of overflows
 	intents    []store.Intent
 	wishes     int64 // so many intents were left
 	moot       int   // so many of them found nothing left to do
@@ -55,7 +56,7 @@ type memory struct {
 func newMemory(sub subscriptions.Subscription) *memory {
 	return &memory{
 		sub: sub, cursor: 1, leaseEpoch: 1, grown: make(chan struct{}),
-		deliveries: make(map[store.Offset]store.Delivery), overflows: make(map[string]store.Offset), changes: make(chan store.Topic, 16),
+		deliveries: make(map[store.Offset]store.Delivery), overflows: make(map[string]store.Offset), skips: make(map[string][]store.OffsetRange), changes: make(chan store.Topic, 16),
 	}
 }
 
@@ -166,6 +167,7 @@ func (m *memory) Settle(_ context.Context, set store.Settlement) ([]store.LaneID
 		for _, o := range l.Overflows {
 			if o.From == 0 {
 				delete(m.overflows, o.Key)
+				delete(m.skips, o.Key)
 			} else {
 				m.overflows[o.Key] = o.From
 			}
@@ -216,7 +218,7 @@ func (m *memory) ClaimLanes(_ context.Context, have map[store.LaneID]int64) ([]s
 	}
 	lane := store.Lane{ID: 1, Epoch: m.epoch, Cursor: m.cursor, Ahead: slices.Clone(m.ahead), Health: m.health, HeldMS: m.heldMS, Counts: m.counts, Subscription: m.sub, Version: m.sub.Version}
 	for key, from := range m.overflows {
-		lane.Overflows = append(lane.Overflows, store.Overflow{Key: key, From: from})
+		lane.Overflows = append(lane.Overflows, store.Overflow{Key: key, From: from, Skip: m.skips[key]})
 	}
 	return []store.Lane{lane}, []store.LaneID{1}, nil
 }

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/rowcall/rowcall/store"
@@ -23,13 +24,14 @@ const (
 // lane. The key's row in the store says from where on it is owed.
 type overflow struct {
 	key     string
-	walk    store.Offset // its events below it are taken in: ended, in order or held by rows
-	last    store.Offset // its last event that the lane has come by
-	open    bool         // the side reader takes in more of it
-	here    bool         // from the page that it looks at
-	taken   int          // taken in since it was last opened
-	pending []*entry     // taken in, by offset; those that ended or became rows go when from is asked for
-	saved   store.Offset // from, as the store has it; 0: it may have something else
+	walk    store.Offset        // its events below it are taken in: ended, in order or held by rows
+	last    store.Offset        // its last event that the lane has come by
+	skip    []store.OffsetRange // given up with what the lane held
+	open    bool                // the side reader takes in more of it
+	here    bool                // from the page that it looks at
+	taken   int                 // taken in since it was last opened
+	pending []*entry            // taken in, by offset; those that ended or became rows go when from is asked for
+	saved   store.Offset        // from, as the store has it; 0: it may have something else
 }
 
 // owedFrom is below what of o is neither ended nor held by a row.
@@ -48,6 +50,10 @@ func (l *lane) owedFrom(o *overflow) store.Offset {
 	return o.pending[0].offset
 }
 
+func (o *overflow) skips(at store.Offset) bool {
+	return slices.ContainsFunc(o.skip, func(r store.OffsetRange) bool { return r.From <= at && at < r.Past })
+}
+
 // restoreOverflows takes in the overflows that an earlier life left. What the lane
 // came by then is below its cursor, or settled above it.
 func (l *lane) restoreOverflows(all []store.Overflow) {
@@ -58,7 +64,7 @@ func (l *lane) restoreOverflows(all []store.Overflow) {
 		past = max(past, l.skip[n-1].Past)
 	}
 	for _, o := range all {
-		l.overflows[o.Key] = &overflow{key: o.Key, walk: o.From, last: past - 1, saved: o.From}
+		l.overflows[o.Key] = &overflow{key: o.Key, walk: o.From, last: past - 1, saved: o.From, skip: o.Skip}
 	}
 	if l.draining = len(all) > 0 && l.ordering != ""; !l.draining { // only the keys of rows overflow
 		l.walkAfter = past
@@ -258,8 +264,8 @@ func (l *lane) takeInOne(ev *store.Event, a, b *overflow) {
 	}
 	keys := [...]*overflow{a, b}
 	for _, o := range keys {
-		if o != nil && (ev.Offset < o.walk || ev.Offset > o.last) {
-			return // taken in before, or not yet come by
+		if o != nil && (ev.Offset < o.walk || ev.Offset > o.last || o.skips(ev.Offset)) {
+			return // taken in before, not yet come by, or given up
 		}
 	}
 	if l.rows[ev.Offset] != nil {

@@ -278,3 +278,94 @@ func TestAnOverflowIsDrainedWhenTheSubscriptionOrdersNoMore(t *testing.T) {
 		}
 	})
 }
+
+// A hold that ends while keys overflow gives up what the lane has not come by, and
+// nothing that the keys are owed: no event is in both places, or in none.
+func TestAHoldThatEndsWhileKeysOverflowGivesUpNothingThatTheyAreOwed(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(8) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				random := rand.New(rand.NewPCG(seed, 11))
+				m := newMemory(simulated(func(s *subscriptions.Spec) {
+					s.Retry.MaxAttempts = 1000
+					s.Retry.MaxAge = subscriptions.Duration(1000 * time.Hour)
+					s.Outage.HoldLimit = subscriptions.HoldLimit{
+						Age: subscriptions.Duration(1000 * time.Hour), Bytes: new(int64(300)), Then: subscriptions.HoldDeadLetter,
+					}
+				}))
+				healed := false
+				j := newJudge(m, nil)
+				j.answer = func(at store.Offset, _ int) (int, time.Duration) {
+					if at%97 == 1 && !healed {
+						return 422, time.Millisecond
+					}
+					return 200, time.Millisecond
+				}
+				crashes := seed%2 == 1
+				end, kill := liveWith(t, m, j, limits{blocked: 3, walk: 2})
+				n, most := 0, 0
+				write := func(events int) {
+					for range events {
+						e := rowEvent(n, random.IntN(4))
+						if random.IntN(10) == 0 {
+							e.OldKey = rowEvent(n, 7).Key
+						}
+						m.append(e)
+						n++
+						time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
+					}
+				}
+				for range 5 {
+					write(100)
+					time.Sleep(10 * time.Second)
+					m.edit(t, func(sub *subscriptions.Subscription) { sub.State = subscriptions.Paused })
+					write(20 + random.IntN(60))
+					time.Sleep(20 * time.Second)
+					m.mu.Lock()
+					if len(m.overflows) > 0 {
+						most = max(most, len(m.held.ranges))
+					}
+					m.mu.Unlock()
+					m.edit(t, func(sub *subscriptions.Subscription) { sub.State = subscriptions.Active })
+					if crashes {
+						kill()
+						end, kill = liveWith(t, m, j, limits{blocked: 3, walk: 2})
+					}
+				}
+				j.mu.Lock()
+				healed = true
+				j.mu.Unlock()
+				await(t, 30*time.Hour, "nothing owed", func() bool {
+					m.mu.Lock()
+					defer m.mu.Unlock()
+					return m.following && len(m.deliveries)+len(m.overflows) == 0
+				})
+				end()
+				gone := map[store.Offset]bool{}
+				for _, r := range m.held.ranges {
+					for at := r.Range.From; at < r.Range.Past; at++ {
+						gone[at] = true
+					}
+					for _, settled := range r.Settled {
+						for at := settled.From; at < settled.Past; at++ {
+							delete(gone, at)
+						}
+					}
+				}
+				for at := store.Offset(1); at <= store.Offset(n); at++ {
+					switch {
+					case !gone[at] && !j.acked[at]:
+						t.Errorf("event %d is lost", at)
+					case gone[at] && j.acked[at] && !crashes:
+						t.Errorf("event %d was delivered and given up", at)
+					}
+				}
+				if most == 0 || int64(n) != m.counts.Delivered+int64(len(gone)) {
+					t.Errorf("%d ranges while keys overflowed; of %d events %d delivered, %d given up", most, n, m.counts.Delivered, len(gone))
+				}
+			})
+		})
+	}
+}

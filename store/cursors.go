@@ -203,18 +203,16 @@ func (s *Store) readLanes(ctx context.Context, lease Lease, ids []int32) ([]Lane
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Lane, error) {
 		var l Lane
 		var ahead, froms []int64
-		var keys []string
+		var keys, skips []string
 		var r Replay
 		var err error
-		l.Subscription, err = s.scanSubscription(row, &l.ID, &l.Epoch, &l.Cursor, &ahead, &l.Following, &l.HeldMS, &l.Health, &keys, &froms,
+		l.Subscription, err = s.scanSubscription(row, &l.ID, &l.Epoch, &l.Cursor, &ahead, &l.Following, &l.HeldMS, &l.Health, &keys, &froms, &skips,
 			&l.Counts.Delivered, &l.Counts.Filtered, &l.Counts.Discarded, &l.Counts.Compacted, &l.Counts.Overflowed, &l.Version, &r.Job, &r.State, &r.ReplaySpec, &r.Delivered, &r.Dead)
 		if r.Job != "" {
 			l.Replay = &r
 		}
 		l.Ahead = pairs(ahead)
-		for i, key := range keys {
-			l.Overflows = append(l.Overflows, Overflow{Key: key, From: Offset(froms[i])})
-		}
+		l.Overflows = overflowsOf(keys, froms, skips)
 		return l, err
 	})
 }

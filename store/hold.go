@@ -168,18 +168,18 @@ JOIN rowcall.leases l ON l.instance = c.owner AND l.instance = $1 AND l.epoch = 
 CROSS JOIN rowcall.log_head h
 WHERE c.lane = $3 AND c.epoch = $4 FOR UPDATE OF c`
 	moveHeldSQL = `
-UPDATE rowcall.cursors SET "offset" = $2, ahead = $3::bigint[], following = false, dropped = dropped + $4 WHERE lane = $1`
+UPDATE rowcall.cursors SET "offset" = $2, ahead = $3::bigint[], following = false, dropped = dropped + $4, overflowed = overflowed - $5 WHERE lane = $1`
 	deadRowsSQL = `
 UPDATE rowcall.deliveries SET state = 'dead', due_at = NULL, reason = $3, updated_at = now()
 WHERE lane = $1 AND "offset" < $2 AND state <> 'dead'`
 	overflowsOnSQL = `
 UPDATE rowcall.overflows o SET "from" = $2 FROM rowcall.overflows was
-WHERE o.lane = $1 AND o."from" < $2 AND was.lane = o.lane AND was.key = o.key RETURNING o.key, was."from"`
+WHERE o.lane = $1 AND o."from" < $2 AND was.lane = o.lane AND was.key = o.key RETURNING o.key, was."from", was.skip`
 	// One pass over the log, however many keys there are.
 	countOverflowsSQL = `
 SELECT count(DISTINCT e."offset") FROM (
   SELECT "offset", unnest(ARRAY[key, old_key]) AS key FROM rowcall.events WHERE "offset" >= $3 AND "offset" < $4) AS e
-JOIN unnest($1::text[], $2::bigint[]) AS p (key, "from") ON p.key = e.key AND e."offset" >= p."from"`
+JOIN unnest($1::text[], $2::bigint[], $5::bigint[]) AS p (key, "from", past) ON p.key = e.key AND e."offset" >= p."from" AND e."offset" < p.past`
 	dropRowsSQL     = `DELETE FROM rowcall.deliveries WHERE lane = $1 AND "offset" < $2 AND state <> 'dead'`
 	countSettledSQL = `
 SELECT e.type, count(*), coalesce(sum(octet_length(e.data)), 0)::bigint
@@ -235,12 +235,13 @@ func (s *Store) endHold(ctx context.Context, tx pgx.Tx, lease Lease, h HoldEnd) 
 		}
 		ended.Deliveries = tag.RowsAffected()
 	}
+	settled, ahead := split(pairs(flat), past)
+	var owed int64 // to overflowed keys
 	if h.Overflows {
-		n, err := overflowsOn(ctx, tx, h.Lane, past, cursor)
-		if err != nil {
+		if owed, err = overflowsOn(ctx, tx, h.Lane, past, append([]OffsetRange{{0, min(past, cursor)}}, settled...)); err != nil {
 			return ended, err
 		}
-		ended.Deliveries += n
+		ended.Deliveries += owed
 	}
 	dropped := ended.Deliveries
 	if !h.Drop {
@@ -248,12 +249,11 @@ func (s *Store) endHold(ctx context.Context, tx pgx.Tx, lease Lease, h HoldEnd) 
 	}
 	if past <= cursor {
 		if dropped > 0 {
-			_, err = tx.Exec(ctx, moveHeldSQL, int32(h.Lane), int64(cursor), rangesArray(pairs(flat)), dropped)
+			_, err = tx.Exec(ctx, moveHeldSQL, int32(h.Lane), int64(cursor), rangesArray(pairs(flat)), dropped, owed)
 		}
 		return ended, err
 	}
 	ended.Range = OffsetRange{From: cursor, Past: past}
-	settled, ahead := split(pairs(flat), past)
 	set := subscriptions.NewSet([][]string{patterns})
 	if ended.Events, err = s.countHeld(ctx, set, cursor, past); err != nil {
 		return ended, err
@@ -272,29 +272,39 @@ func (s *Store) endHold(ctx context.Context, tx pgx.Tx, lease Lease, h HoldEnd) 
 			return ended, err
 		}
 	}
-	_, err = tx.Exec(ctx, moveHeldSQL, int32(h.Lane), int64(past), rangesArray(ahead), dropped)
+	if _, err = tx.Exec(ctx, moveHeldSQL, int32(h.Lane), int64(past), rangesArray(ahead), dropped, owed); err != nil {
+		return ended, err
+	}
+	// Overflowed keys are owed what the lane had passed, and nothing of this.
+	_, err = tx.Exec(ctx, skipOverflowsSQL, int32(h.Lane), rangesArray(without(ended.Range, settled)))
 	return ended, err
 }
 
 // overflowsOn has overflowed keys of a lane owed from past on, and counts the
-// events that they were owed before. Of events from the cursor on, the range that
-// is given up has them.
-func overflowsOn(ctx context.Context, tx pgx.Tx, lane LaneID, past, cursor Offset) (n int64, err error) {
+// events that they were owed before: of those that the lane has passed.
+func overflowsOn(ctx context.Context, tx pgx.Tx, lane LaneID, past Offset, passed []OffsetRange) (n int64, err error) {
 	rows, err := tx.Query(ctx, overflowsOnSQL, int32(lane), int64(past))
 	if err != nil {
 		return 0, err
 	}
 	var keys []string
-	var froms []int64
+	var froms, pasts, skip []int64
 	var key string
-	var from int64
-	if _, err = pgx.ForEachRow(rows, []any{&key, &from}, func() error {
-		keys, froms = append(keys, key), append(froms, from)
+	var from Offset
+	if _, err = pgx.ForEachRow(rows, []any{&key, &from, &skip}, func() error {
+		for _, r := range passed {
+			_, above := split([]OffsetRange{r}, from)
+			for _, owed := range above {
+				for _, of := range without(owed, pairs(skip)) {
+					keys, froms, pasts = append(keys, key), append(froms, int64(of.From)), append(pasts, int64(of.Past))
+				}
+			}
+		}
 		return nil
 	}); err != nil || len(keys) == 0 {
 		return 0, err
 	}
-	err = tx.QueryRow(ctx, countOverflowsSQL, keys, froms, slices.Min(froms), int64(min(past, cursor))).Scan(&n)
+	err = tx.QueryRow(ctx, countOverflowsSQL, keys, froms, slices.Min(froms), int64(past), pasts).Scan(&n)
 	return n, err
 }
 

@@ -290,3 +290,61 @@ func TestToCountWhatOverflowedKeysAreOwedReadsTheLogOnce(t *testing.T) {
 		t.Errorf("%d rows of 1,000 were read", n)
 	}
 }
+
+// What is kept of an event for dead ranges is all of it.
+func TestKeptEventsHaveEveryColumnOfTheLog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	columns := func(table string) string {
+		return one[string](w, `SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod) || ' ' || attnotnull, ', ' ORDER BY attname)
+			FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped`, "rowcall."+table)
+	}
+	if events, kept := columns("events"), columns("kept_events"); events != kept {
+		t.Errorf("the log has %s\nkept are %s\na migration that adds to the one adds to the other", events, kept)
+	}
+}
+
+// A hold that ends leaves an overflowed key what its lane had passed, and takes
+// from it what it gives up; at the log's bound both go, each counted once.
+func TestTheEndOfAHoldAndAnOverflowHaveNoEventInCommon(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s, _ := w.instance("a")
+	shop := source(t, s, "shop")
+	b := &store.Batch{Checkpoint: store.Checkpoint{Commit: 100, Ordinal: 60}}
+	for i := range 60 {
+		b.End(append(b.Begin(store.Event{LSN: 100, Ordinal: int64(i), Generation: 1, Type: "public.t.updated", Key: fmt.Sprint("public.t/id=", i%2)}), "{}"...))
+	}
+	mustAppend(t, s, shop, b)
+	id := subscribe(t, s, "x", store.Start{Earliest: true}).ID
+	lane := claim(t, s)["x"]
+	// Of key 0, odd offsets, all from 11 on are owed: 5 below the cursor, and 2 of those that were passed above it.
+	settle(t, s, store.Settlement{Lanes: []store.LaneSettlement{{
+		Lane: lane.ID, Epoch: lane.Epoch, Cursor: 21, Ahead: []store.OffsetRange{{From: 25, Past: 29}},
+		Counts: store.Counts{Delivered: 17, Overflowed: 7}, Overflows: []store.Overflow{{Key: "public.t/id=0", From: 11}},
+	}}})
+	end := func(h store.HoldEnd) store.HoldEnded {
+		t.Helper()
+		h.Lane, h.Epoch = lane.ID, lane.Epoch
+		ended, err := s.EndHold(t.Context(), h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ended
+	}
+	balance := func(want store.Balance) {
+		t.Helper()
+		want.Lane, want.Subscription, want.Matched, want.Exact = lane.ID, id, 60, true
+		diff(t, "balance", want, balanceOf(t, s, id))
+	}
+	balance(store.Balance{Delivered: 17, Waiting: 43})
+	end(store.HoldEnd{Past: 31, Reason: "hold_limit_age"})
+	end(store.HoldEnd{Past: 41, Reason: "hold_limit_age"})
+	lane = claim(t, s)["x"]
+	diff(t, "overflows", []store.Overflow{{Key: "public.t/id=0", From: 11, Skip: []store.OffsetRange{{From: 21, Past: 25}, {From: 29, Past: 41}}}}, lane.Overflows)
+	balance(store.Balance{Delivered: 17, DeadRanges: 16, Waiting: 27})
+	if got := end(store.HoldEnd{Past: 51, Drop: true, Overflows: true, Reason: "log_full"}); got.Deliveries != 7 || got.Events.Events != 10 {
+		t.Errorf("at the log's bound: %+v", got)
+	}
+	balance(store.Balance{Delivered: 17, DeadRanges: 16, Dropped: 17, Waiting: 10})
+}
