@@ -4,6 +4,8 @@
 GO       ?= go
 RACE     ?= -race
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+CODEGEN  := github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2
+RUNTIME  := github.com/oapi-codegen/runtime@v1.8.0
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
@@ -33,8 +35,15 @@ test:
 
 ## lint: golangci-lint, with the import rules; the first run builds it, which takes minutes
 .PHONY: lint
-lint:
+lint: client
 	$(GO) run $(LINT) run ./...
+
+## client: has others' generator make a client of api/openapi.json, and compiles it: what reads the document elsewhere
+.PHONY: client
+client:
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && mkdir "$$dir/client" && \
+	$(GO) run $(CODEGEN) -generate types,client -package client -o "$$dir/client/client.go" api/openapi.json && \
+	cd "$$dir" && $(GO) mod init contract >/dev/null 2>&1 && $(GO) get $(RUNTIME) >/dev/null 2>&1 && $(GO) build ./client
 
 ## fmt: formats the code as lint wants it
 .PHONY: fmt

@@ -105,7 +105,9 @@ func (c *retryDeadRangeCmd) Run(ctx context.Context, p *program) error {
 type discardDeadRangeCmd struct{ oneDeadRange }
 
 // Help is shown below the summary.
-func (discardDeadRangeCmd) Help() string { return clientHelp }
+func (discardDeadRangeCmd) Help() string {
+	return example(`rowcall dead-ranges discard drg_7`)
+}
 
 // Run gives one up.
 func (c *discardDeadRangeCmd) Run(ctx context.Context, p *program) error {
