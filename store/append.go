@@ -209,7 +209,7 @@ func (s *Store) appendOnce(ctx context.Context, a *appender, claim SourceClaim, 
 		}
 		begun = true
 		// Its own head is known only from what committed, and the row is locked.
-		if err := s.checkHead(s.Head(), a.head.next, false); err != nil {
+		if err := s.checkHead(Offset(s.head.known.Load()), a.head.next, false); err != nil {
 			return 0, errors.Join(err, w.rollback(ctx))
 		}
 	}

@@ -13,14 +13,31 @@ import (
 // head is the offset that the next event gets, as far as this instance knows.
 // It only grows.
 type head struct {
-	next atomic.Int64
+	next  atomic.Int64
+	known atomic.Int64 // likewise, but for what was only said: it was committed by this instance, or read
 
 	mu      sync.Mutex
 	changed chan struct{} // closed at the next advance; nil while nobody waits
 }
 
-// advance moves the head forward and wakes who waits.
+// advance moves the head forward, to where the database has it, and wakes who waits.
 func (h *head) advance(next Offset) {
+	h.note(next)
+	h.hear(next)
+}
+
+// note notes that the database has the log up to next.
+func (h *head) note(next Offset) {
+	for {
+		known := h.known.Load()
+		if int64(next) <= known || h.known.CompareAndSwap(known, int64(next)) {
+			return
+		}
+	}
+}
+
+// hear is advance by what a notification says, which whoever may connect can send.
+func (h *head) hear(next Offset) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if int64(next) <= h.next.Load() {
@@ -95,8 +112,8 @@ func (s *Store) awaitRegress(ctx context.Context) error {
 // checkConnection looks at the head over a connection that was just made: before
 // anything else is written to a database that is not the one it was.
 func (s *Store) checkConnection(ctx context.Context, conn *pgx.Conn) error {
-	if s.Head() == 0 {
-		return nil // nothing is known yet
+	if s.head.known.Load() == 0 {
+		return nil
 	}
 	return s.readHead(ctx, conn)
 }
@@ -105,7 +122,7 @@ const readHeadSQL = `SELECT next, oldest, pg_is_in_recovery() FROM rowcall.log_h
 
 // readHead learns the head from the table.
 func (s *Store) readHead(ctx context.Context, q querier) error {
-	known := s.Head()
+	known := Offset(s.head.known.Load())
 	var next, oldest Offset
 	var standby bool
 	if err := q.QueryRow(ctx, readHeadSQL).Scan(&next, &oldest, &standby); err != nil {

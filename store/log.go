@@ -32,6 +32,7 @@ func (s *Store) Read(ctx context.Context, from Offset, limit int, maxBytes int64
 			return nil, fmt.Errorf("read log: %w", err)
 		}
 		if len(found) > 0 && found[0].Offset == from {
+			s.head.note(found[len(found)-1].Offset + 1)
 			return found, nil
 		}
 		// Another instance may have dropped a partition under us.

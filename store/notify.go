@@ -211,7 +211,7 @@ func (s *Store) listenOnce(ctx context.Context, connected func()) error {
 // hear passes on one notification.
 func (s *Store) hear(payload string) {
 	if next, err := strconv.ParseInt(payload, 10, 64); err == nil {
-		s.head.advance(Offset(next))
+		s.head.hear(Offset(next))
 		return
 	}
 	if topic := Topic(payload); slices.Contains(allTopics, topic) {

@@ -243,3 +243,23 @@ func TestALogThatLostEventsUnderOpenConnectionsEndsTheStore(t *testing.T) {
 		}
 	}
 }
+
+// Whoever may connect to the database can say anything.
+func TestANotificationIsNoProofThatTheLogHasLostEvents(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	s := storetest.OpenWith(t, store.Config{URL: url}) // and its end is no error
+	shop := source(t, s, "shop")
+	mustAppend(t, s, shop, batch(1, 3))
+	conn := connect(t, url)
+	wait(t, "it is heard", func() bool {
+		exec(t, conn, `SELECT pg_notify('rowcall', '1000')`)
+		return s.Head() == 1000
+	})
+	if at := mustAppend(t, s, source(t, s, "other"), batch(2, 1)); at != 4 {
+		t.Errorf("appended at %d, want 4", at)
+	}
+	if _, err := s.LogStats(t.Context()); err != nil { // reads the head
+		t.Error(err)
+	}
+}
