@@ -174,7 +174,7 @@ UPDATE rowcall.deliveries SET state = 'dead', due_at = NULL, reason = $3, update
 WHERE lane = $1 AND "offset" < $2 AND state <> 'dead'`
 	overflowsOnSQL = `
 UPDATE rowcall.overflows o SET "from" = $2 FROM rowcall.overflows was
-WHERE o.lane = $1 AND o."from" < $2 AND was.lane = o.lane AND was.key = o.key RETURNING o.key, was."from", was.skip`
+WHERE o.lane = $1 AND o."from" < $2 AND was.lane = o.lane AND was.digest = o.digest RETURNING o.key, was."from", was.skip`
 	// One pass over the log, however many keys there are.
 	countOverflowsSQL = `
 SELECT count(DISTINCT e."offset") FROM (

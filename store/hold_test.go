@@ -265,7 +265,7 @@ func TestToCountWhatOverflowedKeysAreOwedReadsTheLogOnce(t *testing.T) {
 	config := store.Config{URL: storetest.URL(t), Cipher: storetest.Cipher(t)}
 	a := newAged(t, config)
 	exec(t, a.conn, `UPDATE rowcall.cursors SET owner = 'test', owner_epoch = 1, epoch = 1, "offset" = 1001`)
-	exec(t, a.conn, `INSERT INTO rowcall.overflows (lane, key, "from") SELECT $1, 'public.orders/id=' || n, 1 + n FROM generate_series(0, 99) n`, a.lanes[0])
+	exec(t, a.conn, `INSERT INTO rowcall.overflows (lane, digest, key, "from") SELECT $1, n::text::bytea, 'public.orders/id=' || n, 1 + n FROM generate_series(0, 99) n`, a.lanes[0])
 	exec(t, a.conn, `VACUUM ANALYZE`)
 	const connected = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()`
 	others := scan[int](t, a.conn, connected)

@@ -15,19 +15,22 @@ type Overflow struct {
 }
 
 const (
+	// keyDigest finds the row of a key u.key: a key may be longer than an index takes.
+	keyDigest = `sha256(convert_to(u.key, 'UTF8'))`
+
 	dropOverflowsSQL = `
 DELETE FROM rowcall.overflows o
 USING unnest($3::integer[], $4::bigint[], $5::text[]) AS u (lane, epoch, key), rowcall.cursors c
-WHERE o.lane = u.lane AND o.key = u.key
+WHERE o.lane = u.lane AND o.digest = ` + keyDigest + `
   AND c.lane = u.lane AND c.epoch = u.epoch AND c.owner = $1 AND ` + ourLease
 
 	saveOverflowsSQL = `
-INSERT INTO rowcall.overflows (lane, key, "from")
-SELECT u.lane, u.key, u."from"
+INSERT INTO rowcall.overflows (lane, digest, key, "from")
+SELECT u.lane, ` + keyDigest + `, u.key, u."from"
 FROM unnest($3::integer[], $4::bigint[], $5::text[], $6::bigint[]) AS u (lane, epoch, key, "from")
 JOIN rowcall.cursors c ON c.lane = u.lane AND c.epoch = u.epoch AND c.owner = $1
 WHERE ` + ourLease + `
-ON CONFLICT (lane, key) DO UPDATE SET "from" = excluded."from"`
+ON CONFLICT (lane, digest) DO UPDATE SET "from" = excluded."from"`
 
 	// laneOverflows is of a lane c: keys, and beside it from where.
 	laneOverflows = `ARRAY(SELECT o.key FROM rowcall.overflows o WHERE o.lane = c.lane ORDER BY o.key),
