@@ -214,7 +214,11 @@ func (a *API) createReplay(ctx context.Context, in *rawInput) (*bulkOutput, erro
 		}
 		return &bulkOutput{Status: http.StatusOK, Body: out}, nil
 	}
-	if err := a.store.CreateReplay(ctx, &j); err != nil {
+	err = a.store.CreateReplay(ctx, &j)
+	if errors.Is(err, store.ErrGone) { // since it was looked at above
+		return nil, invalid("body.from", "the log has just dropped what was there; ask from a later place")
+	}
+	if err != nil {
 		return nil, jobConflict(err)
 	}
 	return &bulkOutput{Status: http.StatusAccepted, Location: "/v1/replays/" + string(j.ID), Body: showReplay(j, time.Now())}, nil

@@ -129,11 +129,14 @@ func (s *Store) append(ctx context.Context, claim SourceClaim, b *Batch, more fu
 	return first, nil
 }
 
+// It goes forward only: a server process that was frozen may come to it late, when
+// its caller has long gone on.
 const saveCheckpointSQL = `
 UPDATE rowcall.checkpoints SET commit_lsn = $3, ordinal = $4, end_lsn = $5, commit_at = $6
-WHERE source = $1 AND epoch = $2 RETURNING (SELECT next FROM rowcall.log_head)`
+WHERE source = $1 AND epoch = $2 AND (commit_lsn, ordinal) <= ($3, $4) AND end_lsn <= $5 RETURNING (SELECT next FROM rowcall.log_head)`
 
-// saveCheckpoint moves the checkpoint alone. It locks no head.
+// saveCheckpoint moves the checkpoint alone. It locks no head. A checkpoint that
+// is ahead of to already fences as another's claim does.
 func (s *Store) saveCheckpoint(ctx context.Context, a *appender, claim SourceClaim, to Checkpoint) (Offset, error) {
 	delete(a.checkpoints, claim.ID) // the row moves
 	var next Offset

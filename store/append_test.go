@@ -259,3 +259,34 @@ func TestAppendsOutgrowAnyPartition(t *testing.T) {
 		t.Fatalf("%d holes between partitions", holes)
 	}
 }
+
+// A server process that was frozen may come to a checkpoint long after its caller
+// has gone on; it is the same statement then.
+func TestACheckpointDoesNotGoBack(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	s := storetest.OpenWith(t, store.Config{URL: url})
+	claim := source(t, s, "shop")
+	idle := func(to store.Checkpoint) error {
+		_, err := s.Append(t.Context(), claim, &store.Batch{Checkpoint: to})
+		return err
+	}
+	conn := connect(t, url)
+	at := func() string {
+		return scan[string](t, conn, `SELECT concat_ws(' ', commit_lsn, ordinal, end_lsn) FROM rowcall.checkpoints`)
+	}
+	if err := idle(store.Checkpoint{Commit: 90, Ordinal: 2, End: 100}); err != nil {
+		t.Fatal(err)
+	}
+	b := batch(150, 6) // the first part of a transaction
+	b.Checkpoint = store.Checkpoint{Commit: 150, Ordinal: 5, End: 100}
+	mustAppend(t, s, claim, b)
+	for _, late := range []store.Checkpoint{{Commit: 90, Ordinal: 2, End: 100}, {Commit: 150, Ordinal: 4, End: 100}, {Commit: 150, Ordinal: 5, End: 99}} {
+		if err := idle(late); err == nil || at() != "150 5 100" {
+			t.Errorf("%+v was saved over what is ahead: %s, error %v", late, at(), err)
+		}
+	}
+	if err := idle(store.Checkpoint{Commit: 150, Ordinal: 5, End: 160}); err != nil || at() != "150 5 160" {
+		t.Errorf("%s, error %v", at(), err)
+	}
+}

@@ -18,6 +18,8 @@ var (
 	ErrFenced = errors.New("fenced: another owner has taken over")
 	// ErrNotFound: no such row.
 	ErrNotFound = errors.New("not found")
+	// ErrGone: the log had the events that the call is about, and has dropped them.
+	ErrGone = errors.New("the log has dropped it")
 	// ErrConflict: a row like it exists, or the row is not in the state that the call leaves.
 	ErrConflict = errors.New("conflict")
 	// ErrTooMany: as many of the kind as there may be are there.

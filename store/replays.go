@@ -65,16 +65,20 @@ const (
 	insertReplaySQL = `
 INSERT INTO rowcall.jobs (id, kind, subscription, spec, total, at_least, bytes, created_by)
 VALUES ($1, 'replay', $2, $3, $4, false, $5, $6) RETURNING n, state, version, created_at, updated_at`
+	// It waits for who is about to drop the partition that the replay begins in, or
+	// has them wait, and see its lane.
+	lockPartitionSQL    = `SELECT FROM rowcall.partitions WHERE first <= $1 AND past > $1 FOR SHARE`
+	// What is kept for the dead range of a retry ($6) is read where the log has dropped it.
 	insertReplayLaneSQL = `
 INSERT INTO rowcall.cursors (subscription, "offset", owner, owner_epoch, replay, ahead)
-SELECT $1, CASE WHEN $6 THEN $2::bigint ELSE greatest($2::bigint, oldest) END, $3, $4, $5, $7::bigint[] FROM rowcall.log_head RETURNING lane`
+SELECT $1, $2, $3, $4, $5, $7::bigint[] FROM rowcall.log_head WHERE $6 OR oldest <= $2 RETURNING lane`
 	setReplayLaneSQL = `UPDATE rowcall.jobs SET lane = $2 WHERE id = $1`
 )
 
 // CreateReplay makes a replay of subscription, spec, total, bytes and who asked,
 // and sets the rest of j. Its lane is the owner's of the subscription's own one,
-// and stays with it. ErrNotFound where there is no such subscription, ErrTooMany
-// as in CreateJob.
+// and stays with it. ErrNotFound where there is no such subscription, ErrGone where
+// the log has dropped its first events, ErrTooMany as in CreateJob.
 func (s *Store) CreateReplay(ctx context.Context, j *Job) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := roomForJob(ctx, tx); err != nil {
@@ -113,9 +117,16 @@ func (s *Store) createReplay(ctx context.Context, tx pgx.Tx, j *Job, settled []O
 		return err
 	}
 	j.CreatedAt, j.UpdatedAt = j.CreatedAt.UTC(), j.UpdatedAt.UTC()
+	if _, err := tx.Exec(ctx, lockPartitionSQL, int64(j.Replay.From)); err != nil {
+		return err
+	}
 	var lane int32
-	if err := tx.QueryRow(ctx, insertReplayLaneSQL, j.Subscription, int64(j.Replay.From), owner, epoch, j.ID, j.Replay.DeadRange != 0, rangesArray(settled)).
-		Scan(&lane); err != nil {
+	err = tx.QueryRow(ctx, insertReplayLaneSQL, j.Subscription, int64(j.Replay.From), owner, epoch, j.ID, j.Replay.DeadRange != 0, rangesArray(settled)).
+		Scan(&lane)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return ErrGone
+	}
+	if err != nil {
 		return err
 	}
 	if _, err := tx.Exec(ctx, setReplayLaneSQL, j.ID, lane); err != nil {

@@ -155,3 +155,45 @@ func TestEventsOfARangeAreCounted(t *testing.T) {
 		}
 	}
 }
+
+// A replay that was asked for from what is gone is refused, also where it goes at
+// this moment: it would begin later than was asked, and nobody would hear of it.
+func TestAReplayOfWhatTheLogDropsIsRefused(t *testing.T) {
+	t.Parallel()
+	a := newAged(t, store.Config{})
+	a.retain(t)
+	a.wantOldest(t, 401)
+	create := func(from store.Offset) error {
+		return a.CreateReplay(t.Context(), &store.Job{Subscription: "sub_1", Replay: store.ReplaySpec{From: from, Past: 700}})
+	}
+	if err := create(400); !errors.Is(err, store.ErrGone) {
+		t.Errorf("from 400: %v", err)
+	}
+	dropping, err := connect(t, a.conn.Config().ConnString()).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{`UPDATE rowcall.partitions SET detaching = true WHERE first = 401`, `UPDATE rowcall.log_head SET oldest = 501`} {
+		if _, err := dropping.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	created := make(chan error, 1)
+	go func() { created <- create(450) }()
+	wait(t, "the replay waits, or is made", func() bool {
+		return len(created) > 0 ||
+			scan[int](t, a.conn, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 1
+	})
+	if err := dropping.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-created; !errors.Is(err, store.ErrGone) {
+		t.Errorf("from 450: %v", err)
+	}
+	if n := scan[int](t, a.conn, `SELECT count(*) FROM rowcall.jobs`); n != 0 {
+		t.Errorf("%d jobs were made", n)
+	}
+	if err := create(501); err != nil {
+		t.Errorf("from what is there: %v", err)
+	}
+}

@@ -223,6 +223,10 @@ func (s *Store) leavePartition(ctx context.Context, first, past Offset, kept []D
 		if counted < past {
 			return errors.New("it has not been counted")
 		}
+		// The row is locked before the lanes are looked at: see CreateReplay.
+		if _, err := tx.Exec(ctx, detachingSQL, int64(first)); err != nil {
+			return err
+		}
 		var settled bool
 		if err := tx.QueryRow(ctx, settledAllSQL, int64(first), int64(past), ids, pasts).Scan(&settled); err != nil {
 			return err
@@ -231,9 +235,6 @@ func (s *Store) leavePartition(ctx context.Context, first, past Offset, kept []D
 			return errors.New("a lane, or a dead range, needs it after all")
 		}
 		if _, err := tx.Exec(ctx, keepSQL, int64(first), int64(past)); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, detachingSQL, int64(first)); err != nil {
 			return err
 		}
 		if err := keepCounts(ctx, tx, int64(past)/blockSize); err != nil {
