@@ -58,3 +58,6 @@ func (s *Store) ForgetBalances() {
 	defer s.backlogs.mu.Unlock()
 	s.backlogs.balances = balances{}
 }
+
+// DropRelationsSQL removes the versions of tables that nothing names.
+const DropRelationsSQL = dropRelationsSQL

@@ -163,7 +163,7 @@ func (s *Store) TableTypes(ctx context.Context, version RelationVersion) (*subsc
 // An event that a delivery or a dead range kept names its version, too.
 const dropRelationsSQL = `
 DELETE FROM rowcall.relation_versions v WHERE v.past <= (SELECT oldest FROM rowcall.log_head)
-  AND NOT EXISTS (SELECT FROM rowcall.deliveries d WHERE (d.event->>'relation')::integer = v.version)
+  AND NOT EXISTS (SELECT FROM rowcall.deliveries d WHERE d.event IS NOT NULL AND (d.event->>'relation')::integer = v.version)
   AND NOT EXISTS (SELECT FROM rowcall.kept_events k WHERE k.relation = v.version)`
 
 // dropRelations removes the versions that no event names any more.

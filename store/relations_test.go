@@ -2,9 +2,11 @@ package store_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/rowcall/rowcall/store"
 	"github.com/rowcall/rowcall/store/storetest"
@@ -124,5 +126,26 @@ func TestAVersionGoesWithTheLastEventThatNamesIt(t *testing.T) {
 	}
 	if again := version("text"); again == given || again == 0 {
 		t.Errorf("a shape that was forgotten has version %d", again)
+	}
+}
+
+// What deliveries and dead ranges have kept may be as large as the log.
+func TestWhetherAVersionIsNamedIsSeenWithoutReadingWhatWasKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.exec(`CREATE TABLE rowcall.kept_1 PARTITION OF rowcall.kept_events FOR VALUES FROM (1) TO (100)`)
+	w.exec(`SET enable_seqscan = off`) // nothing is large here
+	rows, err := w.conn.Query(t.Context(), `EXPLAIN `+store.DropRelationsSQL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range plan {
+		if strings.Contains(line, "Seq Scan on deliveries") || strings.Contains(line, "Seq Scan on kept") {
+			t.Errorf("the plan reads all:\n%s", strings.Join(plan, "\n"))
+		}
 	}
 }

@@ -67,7 +67,7 @@ INSERT INTO rowcall.jobs (id, kind, subscription, spec, total, at_least, bytes, 
 VALUES ($1, 'replay', $2, $3, $4, false, $5, $6) RETURNING n, state, version, created_at, updated_at`
 	// It waits for who is about to drop the partition that the replay begins in, or
 	// has them wait, and see its lane.
-	lockPartitionSQL    = `SELECT FROM rowcall.partitions WHERE first <= $1 AND past > $1 FOR SHARE`
+	lockPartitionSQL = `SELECT FROM rowcall.partitions WHERE first <= $1 AND past > $1 FOR SHARE`
 	// What is kept for the dead range of a retry ($6) is read where the log has dropped it.
 	insertReplayLaneSQL = `
 INSERT INTO rowcall.cursors (subscription, "offset", owner, owner_epoch, replay, ahead)

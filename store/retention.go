@@ -61,7 +61,7 @@ func (s *Store) retain(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(s.dropDeadLetters(ctx), s.dropDeadRanges(ctx), s.dropJobs(ctx), s.retainEvents(ctx), s.keepForDeliveries(ctx), s.dropKept(ctx),
-		s.retainAttempts(ctx), s.prunePublished(ctx), s.pruneIdempotency(ctx), s.thinTimes(ctx))
+		s.dropRelations(ctx), s.retainAttempts(ctx), s.prunePublished(ctx), s.pruneIdempotency(ctx), s.thinTimes(ctx))
 }
 
 const dropDeadSQL = `
@@ -158,7 +158,7 @@ func (s *Store) dropPartition(ctx context.Context, first, past Offset, name stri
 	if _, err := s.pool.Exec(ctx, `DELETE FROM rowcall.partitions WHERE first = $1`, int64(first)); err != nil {
 		return fmt.Errorf("forget partition %s: %w", name, err)
 	}
-	return s.dropRelations(ctx)
+	return nil
 }
 
 const (
