@@ -110,10 +110,30 @@ const lockCheckpointByNameSQL = `
 SELECT source FROM rowcall.checkpoints
 WHERE source = (SELECT id FROM rowcall.sources WHERE name = $1) FOR UPDATE`
 
-const ownerSQL = `
-SELECT coalesce(s.owner, ''), s.kind, s.owner <> $2 AND l.expires_at >= now()
+const (
+	ownerColumns = `
+SELECT coalesce(s.owner, ''), s.kind, coalesce(s.owner <> $2 AND l.expires_at >= now(), false)
 FROM rowcall.sources s LEFT JOIN rowcall.leases l ON l.instance = s.owner
-WHERE s.id = $1 FOR UPDATE OF s`
+WHERE `
+	findOwnerSQL = ownerColumns + `s.name = $1`
+	ownerSQL     = ownerColumns + `s.id = $1 FOR UPDATE OF s`
+)
+
+// claimable says why an instance cannot claim the source of a row of ownerColumns.
+func claimable(row pgx.Row) error {
+	var owner, kind string
+	var alive bool
+	if err := row.Scan(&owner, &kind, &alive); err != nil {
+		return err
+	}
+	if kind == publishedSource {
+		return fmt.Errorf("%w: the name stands for events that are published", ErrConflict)
+	}
+	if alive {
+		return fmt.Errorf("%w: instance %s captures it", ErrConflict, owner)
+	}
+	return nil
+}
 
 const raiseEpochSQL = `UPDATE rowcall.checkpoints SET epoch = epoch + 1 WHERE source = $1 RETURNING epoch`
 
@@ -131,6 +151,11 @@ func (s *Store) ClaimSource(ctx context.Context, name string) (SourceClaim, Sour
 	if err != nil {
 		return claim, src, fmt.Errorf("claim source %s: %w", name, err)
 	}
+	// Looked at without a lock first: an instance that stands by asks every second,
+	// and must not hold what the appends of the owner need.
+	if err := claimable(s.pool.QueryRow(ctx, findOwnerSQL, name, lease.Instance)); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return claim, src, fmt.Errorf("claim source %s: %w", name, err)
+	}
 	if _, err := s.pool.Exec(ctx, endAppenderSQL, name, lease.Instance); Unavailable(err) {
 		return claim, src, fmt.Errorf("claim source %s: %w", name, err)
 	} else if err != nil {
@@ -146,16 +171,8 @@ func (s *Store) ClaimSource(ctx context.Context, name string) (SourceClaim, Sour
 		if err := tx.QueryRow(ctx, lockCheckpointByNameSQL, name).Scan(&claim.ID); err != nil {
 			return err
 		}
-		var owner, kind string
-		var alive *bool
-		if err := tx.QueryRow(ctx, ownerSQL, int32(claim.ID), lease.Instance).Scan(&owner, &kind, &alive); err != nil {
+		if err := claimable(tx.QueryRow(ctx, ownerSQL, int32(claim.ID), lease.Instance)); err != nil {
 			return err
-		}
-		if kind == publishedSource {
-			return fmt.Errorf("%w: the name stands for events that are published", ErrConflict)
-		}
-		if alive != nil && *alive {
-			return fmt.Errorf("%w: instance %s captures it", ErrConflict, owner)
 		}
 		if err := tx.QueryRow(ctx, raiseEpochSQL, int32(claim.ID)).Scan(&claim.Epoch); err != nil {
 			return err

@@ -45,8 +45,20 @@ func TestASourceChangesHandsOnlyWhenItsOwnerIsDead(t *testing.T) {
 	old := source(t, first, "shop")
 	mustAppend(t, first, old, batch(100, 3))
 	second, _ := w.instance("b")
+	// It learns that without a lock: it asks time and again, and an append must not
+	// wait for who stands by, nor that for an append.
+	appending, err := w.conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := appending.Exec(t.Context(), `SELECT FROM rowcall.checkpoints, rowcall.sources FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
 	if _, _, err := second.ClaimSource(t.Context(), "shop"); !errors.Is(err, store.ErrConflict) {
 		t.Fatalf("error %v, want conflict", err)
+	}
+	if err := appending.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	mustAppend(t, first, old, batch(200, 3))
 	leave()
