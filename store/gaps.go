@@ -27,9 +27,10 @@ INSERT INTO rowcall.gaps (source, reason, from_lsn, to_lsn, marker) VALUES ($1, 
 const enterGapSQL = `
 UPDATE rowcall.sources SET state = 'gap', reason = $2, hint = $3, updated_at = now() WHERE id = $1`
 
-// gapHint is what a person can do about a gap.
-func gapHint(source string) string {
-	return "compare the receivers with the source where that matters, then accept the gap: POST /v1/sources/" + source + "/accept-gap"
+// GapHint is what a person can do about a gap of a source.
+func GapHint(source string) string {
+	return "compare the receivers with the source where that matters, then accept the gap: POST /v1/sources/" + source +
+		"/accept-gap; delivery holds at it until then"
 }
 
 // RecordGap appends a gap marker to the log, records the gap and sets the
@@ -65,7 +66,7 @@ func (s *Store) recordGap(ctx context.Context, c SourceClaim, g Gap, next Checkp
 		From   string `json:"from"`
 		To     string `json:"to"`
 		Hint   string `json:"hint"`
-	}{c.Name, reason, g.From.String(), g.To.String(), gapHint(c.Name)})
+	}{c.Name, reason, g.From.String(), g.To.String(), GapHint(c.Name)})
 	if err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func (s *Store) recordGap(ctx context.Context, c SourceClaim, g Gap, next Checkp
 		marker := first + 1
 		return []statement{
 			{sql: insertGapSQL, args: []any{int32(c.ID), reason, int64(g.From), int64(g.To), int64(marker)}},
-			{sql: enterGapSQL, args: []any{int32(c.ID), "changes may be missing: " + reason, gapHint(c.Name)}},
+			{sql: enterGapSQL, args: []any{int32(c.ID), "changes may be missing: " + reason, GapHint(c.Name)}},
 			{sql: notifySQL, args: []any{string(TopicGaps)}},
 		}
 	})

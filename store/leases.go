@@ -213,7 +213,7 @@ func (l *leaseKeeper) renewOrAcquire(ctx context.Context) error {
 	}
 	if tag.RowsAffected() == 0 {
 		s.holder.lose()
-		s.log.Warn().Int64("epoch", epoch).Msg("lease lost: another process took the name of this instance")
+		l.sayLost(ctx, epoch)
 		return l.acquire(ctx)
 	}
 	s.holder.set(epoch, sent.Add(s.config.LeaseTTL))
@@ -227,6 +227,20 @@ func (l *leaseKeeper) renewOrAcquire(ctx context.Context) error {
 		s.log.Warn().Int("ended", ended).Msg("ended appenders of instances whose lease has expired")
 	}
 	return nil
+}
+
+// Who takes over the lanes of a lease that ran out raises its epoch alone.
+const leaseNamesUsSQL = `SELECT pid = $2 AND backend_start = $3 FROM rowcall.leases WHERE instance = $1`
+
+// sayLost says who has the lease that this instance held.
+func (l *leaseKeeper) sayLost(ctx context.Context, epoch int64) {
+	why := "lease lost: another process took the name of this instance"
+	var ours *bool
+	err := l.conn.QueryRow(ctx, leaseNamesUsSQL, l.s.config.Instance, l.backend.pid, l.backend.start).Scan(&ours)
+	if err == nil && ours != nil && *ours {
+		why = "lease lost: it ran out, and another instance took over the lanes"
+	}
+	l.s.log.Warn().Err(err).Int64("epoch", epoch).Msg(why)
 }
 
 // null is v, or nil where it is 0.

@@ -2,8 +2,12 @@ package store_test
 
 import (
 	"context"
+	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/rowcall/rowcall/store"
 	"github.com/rowcall/rowcall/store/storetest"
@@ -143,5 +147,66 @@ func TestALeaseIsRenewedBeforeItsDeadline(t *testing.T) {
 	wait(t, "the deadline moves", func() bool { return s.LeaseDeadline().After(first) })
 	if time.Now().After(first) {
 		t.Fatal("the lease was renewed after its deadline")
+	}
+}
+
+// lines is what a logger wrote.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) has(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), text)
+}
+
+func TestWhoLosesItsLeaseSaysToWhom(t *testing.T) {
+	t.Parallel()
+	const lanes, name = "lease lost: it ran out, and another instance took over the lanes", "lease lost: another process took the name"
+	for want, lose := range map[string]func(w *world, second *store.Store) error{
+		lanes: func(w *world, second *store.Store) error {
+			w.expire("a") // it may be renewed before the other one comes
+			_, _, err := second.ClaimLanes(w.t.Context(), nil)
+			return err
+		},
+		name: func(w *world, _ *store.Store) error {
+			w.exec(`UPDATE rowcall.leases SET epoch = epoch + 1, pid = 1 WHERE instance = 'a'`)
+			return nil
+		},
+	} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			said := &lines{}
+			config := w.config
+			config.Instance, config.LeaseTTL, config.Logger = "a", 2*time.Second, zerolog.New(said)
+			first, err := store.Open(t.Context(), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(first.Close)
+			t.Cleanup(storetest.Run(t, first))
+			lease(t, first)
+			subscribe(t, first, "x", store.Start{})
+			claim(t, first)
+			second, _ := w.instance("b")
+			wait(t, "it says so", func() bool {
+				if err := lose(w, second); err != nil {
+					t.Fatal(err)
+				}
+				return said.has(lanes) || said.has(name)
+			})
+			if !said.has(want) {
+				t.Errorf("it did not say %q", want)
+			}
+		})
 	}
 }

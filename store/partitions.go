@@ -140,20 +140,7 @@ func (s *Store) growAttempts(ctx context.Context) error {
 		if _, ok := there[name]; ok {
 			continue
 		}
-		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-			// Two instances may find it missing at once.
-			if _, err := tx.Exec(ctx, `LOCK TABLE rowcall.partitions IN SHARE ROW EXCLUSIVE MODE`); err != nil {
-				return err
-			}
-			var made bool
-			err := tx.QueryRow(ctx, `SELECT to_regclass('rowcall.' || $1) IS NOT NULL`, name).Scan(&made)
-			if err != nil || made {
-				return err
-			}
-			const literal = `'2006-01-02 15:04:05+00'`
-			return attach(ctx, tx, "attempts", name, day.Format(literal), day.AddDate(0, 0, 1).Format(literal))
-		})
-		if err != nil {
+		if err := s.addAttemptDay(ctx, day); err != nil {
 			return fmt.Errorf("add partition %s: %w", name, err)
 		}
 	}

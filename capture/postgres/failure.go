@@ -29,12 +29,14 @@ func (f *logFailure) Unwrap() error { return f.err }
 // SQLSTATEs that decide what happens next.
 const (
 	stateProtocolViolation = "08P01"
+	stateReadOnly          = "25006"
 	stateInvalidAuth       = "28000"
 	stateInvalidPassword   = "28P01"
 	stateNoDatabase        = "3D000"
 	stateNoPrivilege       = "42501"
 	stateUndefinedObject   = "42704"
 	stateDuplicateObject   = "42710"
+	stateDiskFull          = "53100"
 	stateLimitReached      = "53400"
 	stateTooManyClients    = "53300"
 	statePrerequisite      = "55000"
@@ -97,7 +99,10 @@ func classify(err error) *refusal {
 			"let ROWCALL_SOURCE_URL name the database server itself: replication does not pass a pooler",
 		}
 	case stateNotSupported:
-		return &refusal{"the source cannot do logical replication: " + said, ""}
+		return &refusal{
+			"the source cannot do logical replication: " + said,
+			"let ROWCALL_SOURCE_URL name the primary of a PostgreSQL that offers logical replication with pgoutput (wal_level = logical)",
+		}
 	}
 	return nil
 }

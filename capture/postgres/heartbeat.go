@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/rowcall/rowcall/store"
 )
 
@@ -21,6 +23,7 @@ type pulse struct {
 	backAt   time.Time // when one came back last
 	reported time.Time // the backAt that was saved
 	problem  string    // why none can be sent; empty: they can
+	hint     string    // what helps against that
 }
 
 // content is what the next heartbeat says.
@@ -31,17 +34,28 @@ func (p *pulse) content(now time.Time) string {
 func (p *pulse) gone(at time.Time, lsn store.LSN) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.problem = ""
+	p.problem, p.hint = "", ""
 	p.sent, p.sentLSN = at, lsn
 	if p.out.IsZero() && p.backAt.Before(at) {
 		p.out = at
 	}
 }
 
-func (p *pulse) failed(problem string) {
+// failed notes that the source refused to write one.
+func (p *pulse) failed(err *pgconn.PgError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.problem = problem
+	p.problem = describe(err)
+	switch {
+	case err.Code == stateNoPrivilege:
+		p.hint = "GRANT EXECUTE ON FUNCTION " + emitSignature(p.version) + " TO the_role;"
+	case err.Code == stateReadOnly:
+		p.hint = "let the source take writes again, or let ROWCALL_SOURCE_URL name its primary"
+	case err.Code == stateDiskFull:
+		p.hint = "free room on the source's disks"
+	default:
+		p.hint = "it is tried again with the next heartbeat; until one is written the slot may keep WAL that nobody needs"
+	}
 }
 
 // came notes a heartbeat that came back through the slot.
@@ -102,11 +116,10 @@ func (p *pulse) fresh() time.Time {
 // trouble is what is wrong with the heartbeats, and what would help.
 func (p *pulse) trouble(now time.Time, patience time.Duration) (reason, hint string) {
 	p.mu.Lock()
-	problem := p.problem
+	problem, help := p.problem, p.hint
 	p.mu.Unlock()
 	if problem != "" {
-		return "no heartbeat can be written to the source: " + problem,
-			"GRANT EXECUTE ON FUNCTION " + emitSignature(p.version) + " TO the_role;"
+		return "no heartbeat can be written to the source: " + problem, help
 	}
 	if age := p.age(now); age > patience {
 		return "a heartbeat has not come back through the slot for " + age.Round(time.Second).String(),

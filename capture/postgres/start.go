@@ -126,11 +126,6 @@ func (c *Capture) begin(ctx context.Context, cat *ordinary, wal *pgconn.PgConn, 
 	return newSession(ctx, c, cat, wal, facts, identity, have, watched{publication: pub, tables: chosen}), nil
 }
 
-// gapHint says what a person does about a gap.
-func gapHint(source string) string {
-	return "look at what is missing, then accept the gap: POST /v1/sources/" + source + "/accept-gap; delivery holds at it until then"
-}
-
 // publicationFacts compares the publication with what was captured last.
 func (c *Capture) publicationFacts(p publication, saved store.Source, chosen selection) publicationFacts {
 	facts := c.damage
@@ -192,7 +187,7 @@ func (c *Capture) prepare(ctx context.Context, cat *ordinary, d decision, slot s
 		next.End = slot.confirmed
 	case stepReplace:
 		// Said before it is mended: that may take long.
-		c.show(ctx, store.SourceGap, d.reason, gapHint(c.config.Name))
+		c.show(ctx, store.SourceGap, d.reason, store.GapHint(c.config.Name))
 	}
 	if slot.present && (d.step == stepCreate || d.step == stepReplace) {
 		return next, cat.dropSlot(ctx, slotName(c.config.Name))

@@ -88,7 +88,7 @@ func (s *session) beat(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && !s.ordinary.closed() {
-		s.pulse.failed(describe(pgErr))
+		s.pulse.failed(pgErr)
 		return nil
 	}
 	return fmt.Errorf("write heartbeat: %w", err)
@@ -225,7 +225,7 @@ func (s *session) tell(ctx context.Context, now time.Time) {
 		if reason != "" {
 			reason = "; " + reason
 		}
-		reason, hint = s.watched.gap+reason, gapHint(s.config.Name)
+		reason, hint = s.watched.gap+reason, store.GapHint(s.config.Name)
 	}
 	if !s.troubled.IsZero() {
 		s.log.Info().Dur("dur", now.Sub(s.troubled)).Msg("source streams again")
