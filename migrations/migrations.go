@@ -1,5 +1,9 @@
 // Package migrations holds rowcall's schema as numbered, forward-only SQL files
 // and applies them.
+//
+// A new one has a number above all that are there. Numbers that were left out
+// (11, 13, 14) stay so: a database that has passed one is not brought up to date
+// by a file that comes later, it is refused.
 package migrations
 
 import (
