@@ -27,7 +27,7 @@ type Config struct {
 	Cipher            *subscriptions.Cipher
 	RingBytes         int64                 // the newest part of the log kept in memory; default 32 MiB
 	Retention         time.Duration         // how long delivered events stay in the log; default 168h
-	LogMaxBytes       int64                 // disk for the log; default 32 GiB; appends go on beyond it, with a warning
+	LogMaxBytes       int64                 // disk for the log; default 32 GiB; appends go on at it, and the oldest events go: see bound
 	AttemptsRetention time.Duration         // default 7 days
 	DeadRetention     time.Duration         // how long dead letters stay; default 30 days
 	LeaseTTL          time.Duration         // default 4s; renewed every quarter of it

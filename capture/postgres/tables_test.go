@@ -186,3 +186,25 @@ func TestFewerTablesInTheConfigurationAreFewerInThePublication(t *testing.T) {
 		t.Errorf("row %d came, want 2", rows[0].N)
 	}
 }
+
+// With publish_via_partition_root the server sends the truncate of a root, and of
+// one of its partitions nothing: docs/events.md says so.
+func TestTheTruncateOfOnePartitionMakesNoEvent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.exec(`CREATE TABLE things (n bigint PRIMARY KEY) PARTITION BY RANGE (n)`,
+		`CREATE TABLE things_1 PARTITION OF things FOR VALUES FROM (0) TO (100)`)
+	w.capture()
+	w.exec(`INSERT INTO things VALUES (1)`, `TRUNCATE things_1`, `INSERT INTO things VALUES (2)`)
+	w.awaitRows(2)
+	if found := w.rows(".truncated"); len(found) != 0 {
+		t.Errorf("the truncate of a partition is an event: %+v", found)
+	}
+	w.exec(`TRUNCATE things`)
+	w.eventually(func() string {
+		if found := w.rows(".truncated"); len(found) != 1 || found[0].Type != "public.things.truncated" {
+			return fmt.Sprintf("truncates in the log: %+v, want one of the root", found)
+		}
+		return ""
+	})
+}
