@@ -226,7 +226,7 @@ func TestAppendsAreDurableWhateverTheRoleSaysOfSynchronousCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustAppend(t, s, claim, batch(1, 3))
-	mustAppend(t, s, claim, &store.Batch{Checkpoint: store.Checkpoint{Commit: 2}})
+	mustAppend(t, s, claim, &store.Batch{Checkpoint: store.Checkpoint{Commit: 2, End: 10}})
 	if n := scan[int](t, conn, `SELECT count(*) FILTER (WHERE setting = 'on') FROM seen`); n != 2 {
 		t.Fatalf("%d of 2 transactions had synchronous_commit on", n)
 	}

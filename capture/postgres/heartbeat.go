@@ -46,12 +46,12 @@ func (p *pulse) failed(err *pgconn.PgError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.problem = describe(err)
-	switch {
-	case err.Code == stateNoPrivilege:
+	switch err.Code {
+	case stateNoPrivilege:
 		p.hint = "GRANT EXECUTE ON FUNCTION " + emitSignature(p.version) + " TO the_role;"
-	case err.Code == stateReadOnly:
+	case stateReadOnly:
 		p.hint = "let the source take writes again, or let ROWCALL_SOURCE_URL name its primary"
-	case err.Code == stateDiskFull:
+	case stateDiskFull:
 		p.hint = "free room on the source's disks"
 	default:
 		p.hint = "it is tried again with the next heartbeat; until one is written the slot may keep WAL that nobody needs"
