@@ -17,17 +17,21 @@ import (
 // alone, and neither is more than that.
 func latest(events []store.Event) map[store.Offset]bool {
 	left := map[store.Offset]bool{}
-	plain := func(e *store.Event) bool {
-		return e.OldKey == "" && e.Kind != store.KindTruncate && strings.Contains(e.Key, "/")
-	}
 	for i := range events {
-		next := slices.IndexFunc(events[i+1:], func(e store.Event) bool { return follows(&e, &events[i]) })
-		superseded := next >= 0 && plain(&events[i]) && plain(&events[i+1+next])
-		if !superseded {
+		if !superseded(events, i) {
 			left[events[i].Offset] = true
 		}
 	}
 	return left
+}
+
+// superseded reports whether compaction may leave out the i-th of events.
+func superseded(events []store.Event, i int) bool {
+	plain := func(e *store.Event) bool {
+		return e.OldKey == "" && e.Kind != store.KindTruncate && strings.Contains(e.Key, "/")
+	}
+	next := slices.IndexFunc(events[i+1:], func(e store.Event) bool { return follows(&e, &events[i]) })
+	return next >= 0 && plain(&events[i]) && plain(&events[i+1+next])
 }
 
 func TestCompactionLeavesTheLatestOfEachKeyOfABacklog(t *testing.T) {

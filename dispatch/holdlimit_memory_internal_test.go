@@ -30,7 +30,7 @@ func (m *memory) matching(from, past store.Offset) store.LogCount {
 	}
 	for n := len(m.held.before); n <= len(m.events); n++ {
 		c, e := m.held.before[n-1], &m.events[n-1]
-		if len(m.held.set.Match(e.Type)) > 0 {
+		if len(m.held.set.Match(e.Type)) > 0 && (m.wanted == nil || m.wanted(e)) {
 			c.Events++
 			c.Bytes += int64(len(e.Data))
 		}

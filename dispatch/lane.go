@@ -59,7 +59,7 @@ type lane struct {
 
 	overflows map[string]*overflow // keys of which no more rows are written
 	walking   bool                 // the side reader runs
-	walkAfter store.Offset         // not before the lane has come by again what it had before a crash
+	walkAfter store.Offset         // until the lane is there, which is what it had come by before a crash, the side reader stays behind it
 	barred    string               // a table whose barrier is not taken while keys of it overflow
 	draining  bool                 // keys of an ordering that is no more overflow: nothing else is read
 

@@ -23,19 +23,13 @@ type memory struct {
 	tables     map[store.RelationVersion]*subscriptions.TableTypes
 	grown      chan struct{}
 	sub        subscriptions.Subscription
-	cursor     store.Offset
-	ahead      []store.OffsetRange
-	following  bool
+	wanted     func(*store.Event) bool // what sub's filter says of an event; nil: it has none, or the balance is not known
 	floor      store.Offset
 	health     store.EndpointHealth
-	heldMS     int64
-	counts     store.Counts
-	epoch      int64 // of the lane
 	leaseEpoch int64
-	owner      int64 // lease epoch of the lane's owner
-	deliveries map[store.Offset]store.Delivery
-	overflows  map[string]store.Offset
-	skips      map[string][]store.OffsetRange // of overflows
+	laneMemory             // sub's own lane
+	second     *laneMemory // a replay's; nil: there is none
+	page       int         // most events of a read, which takes readTime; 0: as asked for, at once
 	intents    []store.Intent
 	wishes     int64 // so many intents were left
 	moot       int   // so many of them found nothing left to do
@@ -53,11 +47,40 @@ type memory struct {
 	held       heldMemory
 }
 
+// laneMemory is what a memory keeps of a lane.
+type laneMemory struct {
+	cursor     store.Offset
+	ahead      []store.OffsetRange
+	following  bool
+	heldMS     int64
+	counts     store.Counts
+	epoch      int64
+	owner      int64 // lease epoch of the owner
+	deliveries map[store.Offset]store.Delivery
+	overflows  map[string]store.Offset
+	skips      map[string][]store.OffsetRange // of overflows
+	replay     *store.Replay                  // nil: the subscription's own
+}
+
+func newLaneMemory(from store.Offset) laneMemory {
+	return laneMemory{
+		cursor: from, deliveries: make(map[store.Offset]store.Delivery), overflows: make(map[string]store.Offset),
+		skips: make(map[string][]store.OffsetRange),
+	}
+}
+
 func newMemory(sub subscriptions.Subscription) *memory {
 	return &memory{
-		sub: sub, cursor: 1, leaseEpoch: 1, grown: make(chan struct{}),
-		deliveries: make(map[store.Offset]store.Delivery), overflows: make(map[string]store.Offset), skips: make(map[string][]store.OffsetRange), changes: make(chan store.Topic, 16),
+		sub: sub, leaseEpoch: 1, grown: make(chan struct{}), laneMemory: newLaneMemory(1), changes: make(chan store.Topic, 16),
 	}
+}
+
+// lane is that of an id; any but a replay's is the subscription's own.
+func (m *memory) lane(id store.LaneID) *laneMemory {
+	if id == replayLane && m.second != nil {
+		return m.second
+	}
+	return &m.laneMemory
 }
 
 // restart is what a crash and a new life do to the lease.
@@ -83,7 +106,14 @@ func (m *memory) Head() store.Offset {
 	return store.Offset(len(m.events) + 1)
 }
 
+// readTime is what a read takes where pages are small.
+const readTime = 20 * time.Millisecond
+
 func (m *memory) Read(_ context.Context, from store.Offset, limit int, _ int64) ([]store.Event, error) {
+	if m.page > 0 {
+		time.Sleep(readTime)
+		limit = min(limit, m.page)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.down != nil || int(from) > len(m.events) {
@@ -152,45 +182,56 @@ func (m *memory) Settle(_ context.Context, set store.Settlement) ([]store.LaneID
 	if set.Floor != 0 {
 		m.floor = set.Floor
 	}
-	for _, l := range set.Lanes {
-		if l.Epoch != m.epoch {
-			return []store.LaneID{l.Lane}, nil, nil
-		}
-		if m.refuses != nil && len(l.Upsert) > 0 {
+	var fenced []store.LaneID
+	for i := range set.Lanes {
+		l := &set.Lanes[i]
+		switch {
+		case l.Epoch != m.lane(l.Lane).epoch:
+			fenced = append(fenced, l.Lane)
+		case m.refuses != nil && len(l.Upsert) > 0:
 			return nil, map[store.LaneID]error{l.Lane: m.refuses}, nil
+		default:
+			m.settleLane(m.lane(l.Lane), l)
 		}
-		m.moves++
-		m.cursor, m.ahead, m.following, m.heldMS, m.counts = l.Cursor, slices.Clone(l.Ahead), l.Following, l.HeldMS, l.Counts
-		if l.Health != nil {
-			m.health = *l.Health
-		}
-		for _, o := range l.Overflows {
-			if o.From == 0 {
-				delete(m.overflows, o.Key)
-				delete(m.skips, o.Key)
-			} else {
-				m.overflows[o.Key] = o.From
-			}
-		}
-		for _, at := range l.Delete {
-			delete(m.deliveries, at)
-		}
-		saved := make(map[store.Offset]bool)
-		for _, d := range l.Upsert {
-			if saved[d.Offset] {
-				panic(fmt.Sprintf("delivery %d is saved twice in one settlement, which a database refuses", d.Offset))
-			}
-			saved[d.Offset] = true
-			m.rowsSaved++
-			m.deliveries[d.Offset] = d
-		}
-		m.moot += len(l.Moot)
-		m.intents = slices.DeleteFunc(m.intents, func(in store.Intent) bool {
-			return slices.Contains(l.Intents, in.ID) || slices.Contains(l.Moot, in.ID)
-		})
 	}
 	m.balance()
-	return nil, nil, doubt
+	return fenced, nil, doubt
+}
+
+// settleLane is Settle for one lane.
+func (m *memory) settleLane(of *laneMemory, l *store.LaneSettlement) {
+	m.moves++
+	of.cursor, of.ahead, of.following, of.heldMS, of.counts = l.Cursor, slices.Clone(l.Ahead), l.Following, l.HeldMS, l.Counts
+	if l.Health != nil {
+		m.health = *l.Health
+	}
+	if l.Progress != nil {
+		of.progressed(*l.Progress)
+	}
+	for _, o := range l.Overflows {
+		if o.From == 0 {
+			delete(of.overflows, o.Key)
+			delete(of.skips, o.Key)
+		} else {
+			of.overflows[o.Key] = o.From
+		}
+	}
+	for _, at := range l.Delete {
+		delete(of.deliveries, at)
+	}
+	saved := make(map[store.Offset]bool)
+	for _, d := range l.Upsert {
+		if saved[d.Offset] {
+			panic(fmt.Sprintf("delivery %d is saved twice in one settlement, which a database refuses", d.Offset))
+		}
+		saved[d.Offset] = true
+		m.rowsSaved++
+		of.deliveries[d.Offset] = d
+	}
+	m.moot += len(l.Moot)
+	m.intents = slices.DeleteFunc(m.intents, func(in store.Intent) bool {
+		return slices.Contains(l.Intents, in.ID) || slices.Contains(l.Moot, in.ID)
+	})
 }
 
 func (m *memory) SaveAttempts(_ context.Context, as []store.Attempt) error {
@@ -206,28 +247,46 @@ func (m *memory) ClaimLanes(_ context.Context, have map[store.LaneID]int64) ([]s
 	if err := cmp.Or(m.down, m.unclaimed); err != nil {
 		return nil, nil, err
 	}
-	if version, ok := have[1]; ok && version == m.sub.Version {
-		return nil, []store.LaneID{1}, nil
+	lanes, owned := []store.Lane{}, []store.LaneID{1}
+	if m.second != nil {
+		owned = append(owned, replayLane)
 	}
-	if m.owner != m.leaseEpoch { // a new life takes over
-		m.owner = m.leaseEpoch
-		m.epoch++
-		if m.following {
-			m.cursor, m.following = max(m.cursor, m.floor), false
+	for _, id := range owned {
+		if version, ok := have[id]; !ok || version != m.sub.Version {
+			lanes = append(lanes, m.claim(id))
 		}
 	}
-	lane := store.Lane{ID: 1, Epoch: m.epoch, Cursor: m.cursor, Ahead: slices.Clone(m.ahead), Health: m.health, HeldMS: m.heldMS, Counts: m.counts, Subscription: m.sub, Version: m.sub.Version}
-	for key, from := range m.overflows {
-		lane.Overflows = append(lane.Overflows, store.Overflow{Key: key, From: from, Skip: m.skips[key]})
-	}
-	return []store.Lane{lane}, []store.LaneID{1}, nil
+	return lanes, owned, nil
 }
 
-func (m *memory) LaneDeliveries(_ context.Context, _ store.LaneID, withDead bool) ([]store.Delivery, error) {
+// claim is ClaimLanes for one lane.
+func (m *memory) claim(id store.LaneID) store.Lane {
+	l := m.lane(id)
+	if l.owner != m.leaseEpoch { // a new life takes over
+		l.owner = m.leaseEpoch
+		l.epoch++
+		if l.following {
+			l.cursor, l.following = max(l.cursor, m.floor), false
+		}
+	}
+	lane := store.Lane{
+		ID: id, Epoch: l.epoch, Cursor: l.cursor, Ahead: slices.Clone(l.ahead), Health: m.health, HeldMS: l.heldMS, Counts: l.counts,
+		Subscription: m.sub, Version: m.sub.Version,
+	}
+	if l.replay != nil {
+		lane.Replay, lane.Health = l.claimed(), store.EndpointHealth{}
+	}
+	for key, from := range l.overflows {
+		lane.Overflows = append(lane.Overflows, store.Overflow{Key: key, From: from, Skip: l.skips[key]})
+	}
+	return lane
+}
+
+func (m *memory) LaneDeliveries(_ context.Context, id store.LaneID, withDead bool) ([]store.Delivery, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var ds []store.Delivery
-	for d := range maps.Values(m.deliveries) {
+	for d := range maps.Values(m.lane(id).deliveries) {
 		if d.State != store.Dead || withDead {
 			ds = append(ds, d)
 		}
@@ -236,12 +295,12 @@ func (m *memory) LaneDeliveries(_ context.Context, _ store.LaneID, withDead bool
 	return ds, m.down
 }
 
-func (m *memory) DeliveriesAt(_ context.Context, _ store.LaneID, at []store.Offset) (map[store.Offset]store.Delivery, error) {
+func (m *memory) DeliveriesAt(_ context.Context, id store.LaneID, at []store.Offset) (map[store.Offset]store.Delivery, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	found := make(map[store.Offset]store.Delivery)
 	for _, offset := range at {
-		if d, ok := m.deliveries[offset]; ok {
+		if d, ok := m.lane(id).deliveries[offset]; ok {
 			found[offset] = d
 		}
 	}

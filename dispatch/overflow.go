@@ -63,6 +63,9 @@ func (l *lane) restoreOverflows(all []store.Overflow) {
 	if n := len(l.skip); n > 0 {
 		past = max(past, l.skip[n-1].Past)
 	}
+	if l.replay != nil {
+		past = min(past, l.replay.Past)
+	}
 	for _, o := range all {
 		l.overflows[o.Key] = &overflow{key: o.Key, walk: o.From, last: past - 1, saved: o.From, skip: o.Skip}
 	}
@@ -95,19 +98,21 @@ func (l *lane) overflow(key string, from store.Offset) *overflow {
 // holdBack reports whether an event is left in the log, because one of its keys
 // overflows. Of a key change both keys do from there on, so that neither goes past it.
 func (l *lane) holdBack(e *entry) bool {
-	a, b := l.overflows[e.key], l.overflows[e.key2]
-	if a == nil && b == nil || a != nil && e.offset < a.walk || b != nil && e.offset < b.walk {
-		return false // it was in the window of an earlier life, before its key overflowed
+	// One that is below was in the window of an earlier life, before its key overflowed.
+	holds := func(key string) bool { o := l.overflows[key]; return o != nil && o.walk <= e.offset }
+	if !holds(e.key) && !holds(e.key2) {
+		return false
 	}
-	if a == nil {
-		a = l.overflow(e.key, e.offset)
-	}
-	if b == nil && e.key2 != "" {
-		b = l.overflow(e.key2, e.offset)
-	}
-	a.last = max(a.last, e.offset)
-	if b != nil {
-		b.last = max(b.last, e.offset)
+	for _, key := range [...]string{e.key, e.key2} {
+		o := l.overflows[key]
+		switch {
+		case key == "":
+			continue
+		case o == nil:
+			o = l.overflow(key, e.offset)
+		}
+		o.walk = min(o.walk, e.offset) // what follows it of that key is held back, too
+		o.last = max(o.last, e.offset)
 	}
 	l.counts.Overflowed++
 	return true
@@ -121,7 +126,7 @@ func (l *lane) bars(ev *store.Event) bool {
 	}
 	table := ev.Table()
 	for key, o := range l.overflows {
-		if tableOf(key) == table && o.walk <= ev.Offset { // above it: it was held back behind this barrier
+		if tableOf(key) == table && o.walk < ev.Offset { // else all of the key that it has to follow is in order
 			l.barred = strings.Clone(table)
 			l.filled = true
 			return true
@@ -162,7 +167,7 @@ func (l *lane) endOverflows() {
 			l.relieved = append(l.relieved, key)
 			continue
 		}
-		barred = barred || tableOf(key) == l.barred
+		barred = barred || tableOf(key) == l.barred && o.walk < l.pos // where the lane stands
 	}
 	if !barred {
 		l.barred = ""
@@ -188,7 +193,7 @@ func (l *lane) startWalk() {
 // walkFrom is where the side reader reads next; false: nowhere, for now.
 func (l *lane) walkFrom() (store.Offset, bool) {
 	from := store.Offset(math.MaxInt64)
-	if l.stopped || l.hold != HoldNone || !l.attached && l.pos < l.walkAfter {
+	if l.stopped || l.hold != HoldNone {
 		return 0, false
 	}
 	if l.holds() && l.candidate() != nil {
@@ -199,7 +204,17 @@ func (l *lane) walkFrom() (store.Offset, bool) {
 			from = min(from, o.walk)
 		}
 	}
-	return from, from < math.MaxInt64
+	return from, from < l.walkPast()
+}
+
+// walkPast is what the side reader does not reach: above it is what an earlier life
+// had read, and this one has not yet. What is left in the log of that may have to
+// follow events that were in the window then.
+func (l *lane) walkPast() store.Offset {
+	if l.attached || l.pos >= l.walkAfter {
+		return math.MaxInt64
+	}
+	return l.pos
 }
 
 // walk is the side reader: it takes in events of overflowed keys until all that
@@ -236,14 +251,17 @@ func (l *lane) takeIn(from store.Offset, events []store.Event, wants func(*store
 	for _, o := range l.overflows {
 		o.here = o.open && o.walk >= from
 	}
+	past := min(events[len(events)-1].Offset+1, l.walkPast())
 	for i := range events {
 		ev := &events[i]
+		if ev.Offset >= past {
+			break
+		}
 		a, b := l.overflows[ev.Key], l.overflows[ev.OldKey]
 		if (a != nil || b != nil) && ev.Kind != store.KindGap && wants(ev) {
 			l.takeInOne(ev, a, b)
 		}
 	}
-	past := events[len(events)-1].Offset + 1
 	for _, o := range l.overflows {
 		if o.here {
 			// Not past what the lane has come by: it has still to hold back what follows.
@@ -275,8 +293,11 @@ func (l *lane) takeInOne(ev *store.Event, a, b *overflow) {
 		if o == nil {
 			continue
 		}
-		if !o.open && o.walk == ev.Offset && l.order.tails[o.key] == nil {
-			o.open, o.here, o.taken = true, true, 0 // it was this one that it waited for
+		if l.order.tails[o.key] == nil { // nothing is left of what was taken in, so nothing would open it again
+			o.taken = 0
+			if !o.open && o.walk == ev.Offset {
+				o.open, o.here = true, true // it was this one that it waited for
+			}
 		}
 		may = may && o.here && o.taken < limit
 	}
