@@ -27,8 +27,9 @@ func (w *world) write(pause time.Duration) (stop func() []int64) {
 		tick := time.NewTicker(pause)
 		defer tick.Stop()
 		for n := int64(1); ctx.Err() == nil; {
-			// ON CONFLICT: a commit whose answer was lost is not a fault.
-			if _, err := w.source.Exec(ctx, `INSERT INTO things VALUES ($1) ON CONFLICT DO NOTHING`, n); err == nil {
+			// ON CONFLICT: a commit whose answer was lost is not a fault. The last one
+			// is not cancelled: it might be committed after the rows were looked at.
+			if _, err := w.source.Exec(w.t.Context(), `INSERT INTO things VALUES ($1) ON CONFLICT DO NOTHING`, n); err == nil {
 				n++
 			}
 			select {
@@ -42,7 +43,7 @@ func (w *world) write(pause time.Duration) (stop func() []int64) {
 		cancel()
 		wg.Wait()
 		var there []int64
-		w.eventually(func() string { // the last connection may have been cancelled
+		w.eventually(func() string { // the source may be away
 			rows, err := w.source.Query(w.t.Context(), `SELECT n FROM things ORDER BY n`)
 			if err != nil {
 				return err.Error()
