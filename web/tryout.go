@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 	"strings"
@@ -59,7 +60,8 @@ func trySubscription(v *visit) error {
 	return v.render("form", "subscriptions", title, view)
 }
 
-// tail passes the API's stream of events on to who is signed in.
+// tail passes the API's stream of events on to who is signed in, from behind the
+// offset after on.
 func (c *Console) tail(w http.ResponseWriter, r *http.Request) {
 	token := c.session(r)
 	if token == "" {
@@ -68,10 +70,12 @@ func (c *Console) tail(w http.ResponseWriter, r *http.Request) {
 	}
 	inner := r.Clone(bareContext{r.Context()})
 	inner.Header = http.Header{"Authorization": {"Bearer " + token}, "Accept": {"text/event-stream"}}
-	if last := r.Header.Get("Last-Event-ID"); last != "" {
-		inner.Header.Set("Last-Event-ID", last)
+	query := inner.URL.Query()
+	if last := cmp.Or(r.Header.Get("Last-Event-ID"), query.Get("after")); last != "" {
+		inner.Header.Set("Last-Event-ID", last) // the browser's own when it connects again
 	}
-	inner.URL.Path, inner.URL.RawPath = "/v1/tail", ""
+	query.Del("after")
+	inner.URL.Path, inner.URL.RawPath, inner.URL.RawQuery = "/v1/tail", "", query.Encode()
 	inner.RequestURI = inner.URL.RequestURI()
 	c.config.API.ServeHTTP(w, inner)
 }

@@ -2,7 +2,6 @@ package web_test
 
 import (
 	"bufio"
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -39,31 +38,51 @@ func TestExpressionsAreTriedOnRecentEventsBeforeAnythingIsSaved(t *testing.T) {
 	}
 }
 
+// follow asks for the stream of events.
+func follow(t *testing.T, server *httptest.Server, cookie, more string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/tail?of=events"+more, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Cookie", cookie)
+	resp, err := (&http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	return resp
+}
+
+// What came between the page and the stream is in the stream.
+func TestEventsAreFollowedFromBehindThoseOfThePage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.writeEach(w.source("shop"), `{"n":"on the page"}`, `{"n":"behind it"}`)
+	server := httptest.NewServer(w.handler)
+	t.Cleanup(server.Close)
+	resp := follow(t, server, w.session(api.ScopeRead), "&after=1")
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if strings.HasPrefix(lines.Text(), "data:") && strings.Contains(lines.Text(), `"n"`) {
+			if !strings.Contains(lines.Text(), "behind it") {
+				t.Errorf("first came %s", lines.Text())
+			}
+			return
+		}
+	}
+	t.Error("the stream ended before the event that came after the page")
+}
+
 func TestEventsAreFollowedWithASessionAlone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	claim := w.source("shop")
 	server := httptest.NewServer(w.handler)
 	t.Cleanup(server.Close)
-	get := func(cookie string) *http.Response {
-		ctx, cancel := context.WithCancel(t.Context())
-		t.Cleanup(cancel)
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/tail?of=events", http.NoBody)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Cookie", cookie)
-		resp, err := (&http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = resp.Body.Close() })
-		return resp
-	}
-	if resp := get(""); resp.StatusCode != http.StatusSeeOther {
+	if resp := follow(t, server, "", ""); resp.StatusCode != http.StatusSeeOther {
 		t.Errorf("without a session: %d", resp.StatusCode)
 	}
-	resp := get(w.session(api.ScopeRead))
+	resp := follow(t, server, w.session(api.ScopeRead), "")
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatalf("%d %v", resp.StatusCode, resp.Header)
 	}

@@ -28,6 +28,10 @@ const (
 	unsettled = 1500 * time.Millisecond
 )
 
+// cut is a time in which nothing could be settled: from when a server crashed,
+// or just before the kill, to when rowcall was killed.
+type cut struct{ from, to time.Time }
+
 // TestKilledAtRandomPointsItLosesNothing kills rowcall fifty times under load,
 // and crashes source and store in between. Every transaction of the writers also
 // writes an append-only oracle, which at the end says what must have arrived, in
@@ -65,7 +69,7 @@ func surviveKills(t *testing.T, kills int, batch map[string]any) {
 		writers.Go(func() { writeItems(ctx, t, source, &pause, n, &counter) })
 	}
 	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
-	var faults []time.Time
+	var faults []cut
 	for n := range kills {
 		if n%3 > 0 { // one life in three is cut off wherever its start has come to
 			before := r.Counts().Succeeded
@@ -76,7 +80,7 @@ func surviveKills(t *testing.T, kills int, batch map[string]any) {
 		case <-t.Context().Done():
 			t.Fatal(t.Context().Err())
 		}
-		faults = append(faults, time.Now())
+		f := cut{from: time.Now()}
 		switch n % 10 {
 		case 3:
 			pause.Lock()
@@ -85,8 +89,9 @@ func surviveKills(t *testing.T, kills int, batch map[string]any) {
 		case 7:
 			crash(t, store)
 		}
-		faults = append(faults, time.Now())
 		w.gateway.kill()
+		f.to = time.Now()
+		faults = append(faults, f)
 		w.start(t)
 	}
 	cancel()
@@ -287,7 +292,7 @@ func brief(ops []itemWrite) string {
 
 // checkDuplicates demands of every event that came again that its first copy
 // came just before a fault, or was in flight at it.
-func checkDuplicates(t *testing.T, r *hooktest.Receiver, faults []time.Time) {
+func checkDuplicates(t *testing.T, r *hooktest.Receiver, faults []cut) {
 	t.Helper()
 	again := 0
 	defer func() {
@@ -298,8 +303,8 @@ func checkDuplicates(t *testing.T, r *hooktest.Receiver, faults []time.Time) {
 	for id, copies := range r.Duplicates() {
 		again += len(copies) - 1
 		for i := range len(copies) - 1 {
-			excused := slices.ContainsFunc(faults, func(f time.Time) bool {
-				return copies[i].At.After(f.Add(-unsettled)) && copies[i].At.Before(f.Add(500*time.Millisecond))
+			excused := slices.ContainsFunc(faults, func(f cut) bool {
+				return copies[i].At.After(f.from.Add(-unsettled)) && copies[i].At.Before(f.to.Add(500*time.Millisecond))
 			})
 			if !excused {
 				t.Errorf("event %s came again, and no fault was near its first copy at %v", id, copies[i].At)

@@ -145,6 +145,7 @@ for (const button of document.querySelectorAll("[data-tail]")) {
       const query = new URLSearchParams();
       if (button.dataset.type) query.set("type", button.dataset.type);
       if (button.dataset.keyFilter) query.set("key", button.dataset.keyFilter);
+      if (body.rows.length) query.set("after", body.rows[0].cells[5].textContent); // none between is missed
       stream = new EventSource(`${button.dataset.tail}&${query}`);
       stream.addEventListener("event", (message) => add(JSON.parse(message.data)));
     }
