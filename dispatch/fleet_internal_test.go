@@ -201,10 +201,10 @@ func heapMiB() int {
 }
 
 // A thousand lanes that are behind, each at an endpoint that hangs, and events so
-// large that a window of each would be a gigabyte.
+// large that a window of each would be most of a gigabyte.
 func TestAThousandLanesBehindAtHangingEndpointsHoldBoundedMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const lanes, events, size = 1000, 12, 100 << 10
+		const lanes, events, size = 1000, 8, 100 << 10
 		filler := bytes.Repeat([]byte("x"), size)
 		f := newFleet(lanes, events, func(n int) store.Event {
 			e := rowEvent(n, n%3)

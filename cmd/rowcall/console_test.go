@@ -134,6 +134,7 @@ func TestAPersonFindsAndMendsAFailureInTheConsole(t *testing.T) {
 	t.Parallel()
 	cluster := storetest.Cluster(t, nil)
 	w := newWorld(t, cluster, cluster)
+	w.path = built(t)
 	db := database(t, cluster)
 	mustExec(t, db, `CREATE TABLE orders (id bigint PRIMARY KEY, status text NOT NULL)`)
 	mustExec(t, db, `CREATE TABLE logs (line text)`)

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,11 +21,7 @@ import (
 func TestLatencyBesideAnEndpointThatIsDownForLongAndGetsAllInOrder(t *testing.T) {
 	cluster := storetest.Cluster(t, map[string]string{"max_wal_size": "4GB"})
 	w := newWorld(t, cluster, cluster)
-	w.path = filepath.Join(t.TempDir(), "rowcall")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", w.path, ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	w.path = built(t)
 	db := database(t, cluster)
 	mustExec(t, db, `CREATE TABLE items (id bigint PRIMARY KEY, n bigint NOT NULL)`)
 	mustExec(t, db, `CREATE TABLE pings (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY)`)

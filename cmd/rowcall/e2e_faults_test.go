@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,7 +63,7 @@ func TestAReceiverThatFailsAtRandomGetsEverythingInOrderAndOnce(t *testing.T) {
 }
 
 func TestLatencyBesideAnEndpointThatHangs(t *testing.T) {
-	w, db := streaming(t, `CREATE TABLE items (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n bigint NOT NULL)`)
+	w, db := streamingAsBuilt(t, `CREATE TABLE items (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n bigint NOT NULL)`)
 	r := hooktest.Start(t, hooktest.Config{})
 	w.subscribe(t, map[string]any{"name": "well", "events": []string{"public.items.*"}, "endpoint": map[string]any{"url": r.URL()}})
 	const n = 500
@@ -130,11 +129,7 @@ func typicalP99(t *testing.T, ds []hooktest.Delivery) time.Duration {
 func TestATransactionOfAMillionRowsPassesInBoundedMemory(t *testing.T) {
 	cluster := storetest.Cluster(t, map[string]string{"max_wal_size": "4GB"})
 	w := newWorld(t, cluster, cluster)
-	w.path = filepath.Join(t.TempDir(), "rowcall")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", w.path, ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	w.path = built(t)
 	db := database(t, cluster)
 	mustExec(t, db, `CREATE TABLE items (id bigint PRIMARY KEY, n bigint NOT NULL, note text NOT NULL)`)
 	w.start(t)

@@ -69,7 +69,7 @@ UNION SELECT d."offset" FROM rowcall.deliveries d JOIN rowcall.cursors c ON c.la
 // its keys, and nothing is lost unseen.
 func TestALaneGivesUpWhatItsHoldLimitSaysAndNothingElse(t *testing.T) {
 	t.Parallel()
-	w, db := streaming(t, `CREATE TABLE items (id bigint PRIMARY KEY, n bigint, note text)`)
+	w, db := streamingAsBuilt(t, `CREATE TABLE items (id bigint PRIMARY KEY, n bigint, note text)`)
 	down := func(hooktest.Delivery) hooktest.Reply { return hooktest.Reply{Status: 503} }
 	lanes := []*heldLane{
 		{name: "age, dead-letter, down", limit: map[string]any{"age": "1m", "then": "dead-letter"}, age: "4s"},

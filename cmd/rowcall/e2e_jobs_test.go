@@ -20,7 +20,7 @@ import (
 func TestE2EABulkRetryGoesOnAfterAKill(t *testing.T) {
 	t.Parallel()
 	const keys, events = 500, 25_000
-	w, db := streaming(t, `CREATE TABLE items (id int PRIMARY KEY, n int NOT NULL)`)
+	w, db := streamingAsBuilt(t, `CREATE TABLE items (id int PRIMARY KEY, n int NOT NULL)`)
 	var healed atomic.Bool
 	r := hooktest.Start(t, hooktest.Config{Reply: func(d hooktest.Delivery) hooktest.Reply {
 		if healed.Load() || d.Sequence%5 == 0 { // a fifth gets through: nobody takes the endpoint to be down

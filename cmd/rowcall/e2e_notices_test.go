@@ -122,6 +122,7 @@ func TestAFullLogTakesFromWhoHoldsItAndStopsNobody(t *testing.T) {
 	t.Parallel()
 	cluster := storetest.Cluster(t, nil)
 	w := newWorld(t, cluster, cluster)
+	w.path = built(t)
 	db := database(t, cluster)
 	mustExec(t, db, `CREATE TABLE items (id bigint PRIMARY KEY, note text)`)
 	w.start(t, "ROWCALL_LOG_MAX_BYTES=64MiB")

@@ -64,7 +64,7 @@ func (w *liveWriter) p99(r *hooktest.Receiver, from, until time.Time) (time.Dura
 // at the kill, and live events came as fast as before.
 func TestLatencyBesideAReplayThatGoesOnAfterAKill(t *testing.T) {
 	const events = 100_000
-	w, db := streaming(t, `CREATE TABLE items (id int PRIMARY KEY)`)
+	w, db := streamingAsBuilt(t, `CREATE TABLE items (id int PRIMARY KEY)`)
 	mustExec(t, db, `INSERT INTO items SELECT generate_series(1, $1::int)`, events)
 	waitFor(t, time.Minute, "all is in the log", func() bool {
 		page, err := w.api.Events(t.Context(), client.EventQuery{PageQuery: client.PageQuery{Limit: 1}})

@@ -63,8 +63,20 @@ func newWorld(t *testing.T, source, store *pgtemp.Cluster) *world {
 // streaming is a world on one cluster with these tables, whose source streams.
 func streaming(t *testing.T, tables ...string) (*world, *pgxpool.Pool) {
 	t.Helper()
+	return streamingBy(t, "", tables)
+}
+
+// streamingAsBuilt is streaming by the program as it is built for users.
+func streamingAsBuilt(t *testing.T, tables ...string) (*world, *pgxpool.Pool) {
+	t.Helper()
+	return streamingBy(t, built(t), tables)
+}
+
+func streamingBy(t *testing.T, program string, tables []string) (*world, *pgxpool.Pool) {
+	t.Helper()
 	cluster := storetest.Cluster(t, nil)
 	w := newWorld(t, cluster, cluster)
+	w.path = program
 	db := database(t, cluster)
 	for _, sql := range tables {
 		mustExec(t, db, sql)

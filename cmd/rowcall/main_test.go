@@ -3,12 +3,14 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"html"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rowcall/rowcall/store/storetest"
@@ -22,7 +24,33 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	storetest.Main(m)
+	storetest.Main(m, func() { _ = os.RemoveAll(builtIn) })
+}
+
+// builtIn is the folder of the program as it is built for users, which TestMain removes.
+var builtIn string
+
+var buildOnce = sync.OnceValues(func() (path string, err error) {
+	if builtIn, err = os.MkdirTemp("", "rowcall-built-"); err != nil {
+		return "", err
+	}
+	path = filepath.Join(builtIn, "rowcall")
+	out, err := exec.Command("go", "build", "-buildvcs=false", "-o", path, ".").CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w\n%s", err, out)
+	}
+	return path, err
+})
+
+// built is the program as it is built for users, for tests of memory, of latency,
+// and of many events: the race detector multiplies all of these.
+func built(t *testing.T) string {
+	t.Helper()
+	path, err := buildOnce()
+	if err != nil {
+		t.Fatalf("build rowcall: %v", err)
+	}
+	return path
 }
 
 // rowcall prepares a run of the program with nothing in its environment but env.
