@@ -33,6 +33,7 @@ type Config struct {
 type limits struct {
 	blocked int32 // maxBlocked
 	walk    int   // walkEvents
+	rows    int   // maxRows
 }
 
 func (c *Config) validate() error {

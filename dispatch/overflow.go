@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/rowcall/rowcall/store"
@@ -316,6 +317,9 @@ func (l *lane) takeInOne(ev *store.Event, a, b *overflow) {
 	}
 	e.ownKeys()
 	l.order.add(e)
+	if l.draining && ev.Offset >= l.pos && !slices.ContainsFunc(l.skip, func(r store.OffsetRange) bool { return r.From <= ev.Offset && ev.Offset < r.Past }) {
+		l.holdBackNow(ev.Offset)
+	}
 	for _, o := range keys {
 		if o != nil {
 			o.pending = append(o.pending, e)
@@ -325,6 +329,15 @@ func (l *lane) takeInOne(ev *store.Event, a, b *overflow) {
 	if e.waits == 0 {
 		l.makeReady(e)
 	}
+}
+
+// holdBackNow has an event count as held back that the lane has not come by again since
+// a crash, and is not to: the walk, which nothing precedes while keys of another
+// ordering are drained, has taken it in.
+func (l *lane) holdBackNow(at store.Offset) {
+	i := sort.Search(len(l.skip), func(i int) bool { return l.skip[i].From > at })
+	l.skip = slices.Insert(slices.Clone(l.skip), i, store.OffsetRange{From: at, Past: at + 1})
+	l.counts.Overflowed++
 }
 
 // comes reports whether the other key of a key change is on its way to it: then o

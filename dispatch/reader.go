@@ -71,6 +71,9 @@ func (l *lane) feed(events []*store.Event) (left bool) {
 	if !l.attached || l.stopped {
 		return false
 	}
+	for len(events) > 0 && events[0].Offset < l.pos {
+		events = events[1:] // it was ahead of the head when it was attached
+	}
 	n := l.takeAll(events)
 	if n == len(events) {
 		return false

@@ -104,7 +104,8 @@ func newSession(d *Dispatcher, lease store.Lease) *session {
 		stalls:   stalls{some: make(chan struct{}, 1), lanes: make(map[*lane]struct{})},
 		table:    table{set: subscriptions.NewSet(nil)},
 	}
-	s.limits = limits{blocked: cmp.Or(d.config.limits.blocked, maxBlocked), walk: cmp.Or(d.config.limits.walk, walkEvents)}
+	small := d.config.limits
+	s.limits = limits{blocked: cmp.Or(small.blocked, maxBlocked), walk: cmp.Or(small.walk, walkEvents), rows: cmp.Or(small.rows, maxRows)}
 	s.settler = newSettler(s)
 	s.notices = newNotices(d.store.Announce, s.log)
 	s.history = newHistory(d.store.SaveAttempts, func(n int) { d.metrics.lost.Add(float64(n)) }, s.log)

@@ -91,7 +91,10 @@ func (s *session) handSifted(ctx context.Context, events []store.Event) {
 func (l *lane) offer(events []*candidate) (begin bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.attached || l.stopped {
+	for len(events) > 0 && events[0].event.Offset < l.pos {
+		events = events[1:] // it was ahead of the head when it was attached
+	}
+	if !l.attached || l.stopped || len(events) == 0 {
 		return false
 	}
 	l.mark() // the floor is about to pass what nobody has looked at

@@ -15,7 +15,7 @@ func (l *lane) full() bool {
 		return true // to probe with one, and then with another
 	}
 	l.filled = l.filled || l.window.len() >= l.bounds.events || l.bytes >= l.bounds.bytes ||
-		l.scarce && l.window.len() >= scarceEvents || len(l.rows) >= maxRows || len(l.gone) >= maxRows
+		l.scarce && l.window.len() >= scarceEvents || len(l.rows) >= l.s.limits.rows || len(l.gone) >= l.s.limits.rows
 	return l.stopped || l.filled || l.draining || l.hold != HoldNone
 }
 
@@ -25,7 +25,7 @@ func (l *lane) easy() bool {
 	if l.scarce {
 		room = scarceEvents / 2
 	}
-	return l.window.len() <= room && l.bytes <= l.bounds.bytes/2 && len(l.rows) < maxRows && len(l.gone) < maxRows && l.barred == ""
+	return l.window.len() <= room && l.bytes <= l.bounds.bytes/2 && len(l.rows) < l.s.limits.rows && len(l.gone) < l.s.limits.rows && l.barred == ""
 }
 
 // take adds the first of events. What an earlier life settled, or left a row for,

@@ -1,0 +1,53 @@
+package dispatch
+
+import (
+	"testing"
+
+	"github.com/rowcall/rowcall/store"
+)
+
+// A lane that reads by itself may come to the end of the log before the head reader
+// does. What that gives it then, from further down, it has taken: it does not go back
+// there where it has no room.
+func TestALaneThatWasAheadOfTheHeadDoesNotGoBack(t *testing.T) {
+	t.Parallel()
+	m := newMemory(simulated(nil))
+	d, err := newDispatcher(m, Config{Transport: newEndpoint(nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSession(d, store.Lease{Instance: "sim", Epoch: 1})
+	give := map[string]func(*lane, []*store.Event){
+		"feed": func(l *lane, events []*store.Event) { l.feed(events) },
+		"offer": func(l *lane, events []*store.Event) {
+			var all []*candidate
+			for _, e := range events {
+				all = append(all, &candidate{event: e})
+			}
+			l.offer(all)
+		},
+	}
+	for name, give := range give {
+		l := newLane(s, store.Lane{ID: 1, Cursor: 10, Subscription: m.sub}, nil, HoldNone)
+		l.attached, l.filled = true, true
+		var events []*store.Event
+		for n := range 8 {
+			e := rowEvent(n, n)
+			e.Offset = store.Offset(n + 1)
+			events = append(events, &e)
+		}
+		give(l, events)
+		if l.pos != 10 || !l.attached {
+			t.Errorf("%s: the lane stands at %d, attached: %v; want 10, for nothing new came", name, l.pos, l.attached)
+		}
+		for n := 8; n < 12; n++ {
+			e := rowEvent(n, n)
+			e.Offset = store.Offset(n + 1)
+			events = append(events, &e)
+		}
+		give(l, events)
+		if l.pos != 10 || l.attached {
+			t.Errorf("%s: the lane stands at %d, attached: %v; want 10, where it leaves the head", name, l.pos, l.attached)
+		}
+	}
+}
