@@ -51,3 +51,27 @@ func TestALaneThatWasAheadOfTheHeadDoesNotGoBack(t *testing.T) {
 		}
 	}
 }
+
+// A key change that was in the window when one of its keys overflowed, further up, is
+// left in the log with what follows it where its other key has begun to overflow below it.
+func TestAKeyChangeDoesNotGoPastAKeyThatOverflowsSinceACrash(t *testing.T) {
+	t.Parallel()
+	m := newMemory(simulated(nil))
+	d, err := newDispatcher(m, Config{Transport: newEndpoint(nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSession(d, store.Lease{Instance: "sim", Epoch: 1})
+	l := newLane(s, store.Lane{ID: 1, Cursor: 10, Ahead: []store.OffsetRange{{From: 20, Past: 31}}, Subscription: m.sub}, nil, HoldNone)
+	l.restoreOverflows([]store.Overflow{{Key: "t/a", From: 20}})
+	if l.holdBack(&entry{offset: 11, key: "t/a"}) {
+		t.Error("an event below the overflow of its key was held back")
+	}
+	l.overflow("t/b", 12)
+	if !l.holdBack(&entry{offset: 15, key: "t/a", key2: "t/b"}) || !l.holdBack(&entry{offset: 17, key: "t/a"}) {
+		t.Error("a key change, or what follows it, went past a key that overflows")
+	}
+	if a := l.overflows["t/a"]; a.walk != 15 || a.last != 30 {
+		t.Errorf("the walk of the other key begins at %d and goes to %d, want 15 and 30", a.walk, a.last)
+	}
+}
