@@ -3,6 +3,7 @@ package dispatch
 import (
 	"math/rand/v2"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -14,7 +15,10 @@ import (
 
 // failing answers as an endpoint that refuses, or fails at, three events in ten.
 func failing(chance *rand.Rand) func(store.Offset, int) (int, time.Duration) {
+	var mu sync.Mutex // it may answer for a lane and a replay
 	return func(store.Offset, int) (int, time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
 		status := 200
 		if chance.IntN(10) < 3 {
 			status = []int{400, 400, 400, 500}[chance.IntN(4)]
@@ -92,7 +96,8 @@ func (of replaying) run(t *testing.T, seed uint64) (shown int64) {
 			m.page = 1
 		}
 	}
-	both := apart{newJudge(m, failing(chance)), newJudge(m, failing(chance))}
+	answer := failing(chance)
+	both := apart{newJudge(m, answer), newJudge(m, answer)}
 	crashes := seed%2 == 1
 	var spec store.ReplaySpec
 	n, stops, overflows := 0, int64(0), int64(0)

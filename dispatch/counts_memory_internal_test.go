@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -39,8 +40,9 @@ func (m *memory) balanceOf(l *laneMemory, first, past store.Offset, gone int64) 
 	}
 	rows, dead := int64(0), int64(0)
 	for at, d := range l.deliveries {
-		in := func(r store.OffsetRange) bool { return r.From <= at && at < r.Past }
-		if at < cursor || slices.ContainsFunc(l.ahead, in) {
+		// The ranges are sorted: at is in the last that begins at or before it, or in none.
+		n, _ := slices.BinarySearchFunc(l.ahead, at+1, func(r store.OffsetRange, at store.Offset) int { return cmp.Compare(r.From, at) })
+		if at < cursor || n > 0 && at < l.ahead[n-1].Past {
 			rows++
 		}
 		if d.State == store.Dead {
