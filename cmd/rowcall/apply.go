@@ -1,22 +1,14 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
-	"strings"
 
 	"github.com/rowcall/rowcall/api/client"
-	"github.com/rowcall/rowcall/subscriptions"
 )
-
-// ownerLabel marks subscriptions that apply has made, with the owner of the file.
-const ownerLabel = "rowcall/owner"
 
 type applyCmd struct {
 	clientFlags
@@ -52,18 +44,6 @@ Examples:
   rowcall apply -f subscriptions.yaml --check   # in CI: does what runs differ?`
 }
 
-// declared is a document.
-type declared struct {
-	owner string
-	subs  []declaredSub
-}
-
-type declaredSub struct {
-	name string
-	body map[string]any // as sent: with secrets
-	want map[string]any // as compared: with defaults, and without secrets
-}
-
 // step is one thing that apply does.
 type step struct {
 	Action  string   `json:"action"` // create, update, delete
@@ -72,13 +52,6 @@ type step struct {
 	id      string
 	version int64
 	body    any
-}
-
-// change is a member that differs.
-type change struct {
-	Path string `json:"path"`
-	Old  any    `json:"old"`
-	New  any    `json:"new"`
 }
 
 // Run makes what runs what the document declares.
@@ -222,232 +195,4 @@ func (c *applyCmd) show(p *program, steps []step, declared int) error {
 	}
 	_, err := fmt.Fprintf(p.stdout, "= %d unchanged\n", same)
 	return err
-}
-
-func valueText(v any) string {
-	if v == nil {
-		return "(default)"
-	}
-	text, err := json.Marshal(v)
-	if err != nil {
-		return "?"
-	}
-	return clean(string(text))
-}
-
-// declared reads a document, with what its variables stand for, and judges all
-// that it declares.
-func (p *program) declared(path string) (declared, error) {
-	raw, err := p.document(path)
-	if err != nil {
-		return declared{}, err
-	}
-	var missing []string
-	expanded, _ := expand(raw, p.settings.env, &missing).(map[string]any)
-	for _, name := range slices.Compact(slices.Sorted(slices.Values(missing))) {
-		p.settings.add(fault{"${" + name + "}", "is not set", "set the environment variable, or write $${ for the characters themselves"})
-	}
-	doc := declared{}
-	list, isList := expanded["subscriptions"].([]any)
-	owner, isText := expanded["owner"].(string)
-	if !isList {
-		p.settings.add(fault{"subscriptions", "is no list", "declare subscriptions: a list of objects with name, events and endpoint"})
-	}
-	if _, given := expanded["owner"]; given && (!isText || owner == "") {
-		p.settings.add(fault{"owner", "is no text", "name who declares these subscriptions, as in owner: billing"})
-	}
-	for key := range expanded {
-		if key != "subscriptions" && key != "owner" {
-			p.settings.add(fault{key, "is not known here", "a document has owner and subscriptions"})
-		}
-	}
-	doc.owner = owner
-	seen := map[string]bool{}
-	for i, item := range list {
-		at := fmt.Sprintf("subscriptions[%d]", i)
-		body, ok := item.(map[string]any)
-		if !ok {
-			p.settings.add(fault{at, "is no object", "give it name, events and endpoint"})
-			continue
-		}
-		if owner != "" {
-			write(body, owner, "labels", ownerLabel)
-		}
-		d, faults := readDeclared(at, body)
-		for _, f := range faults {
-			p.settings.add(f)
-		}
-		if seen[d.name] && d.name != "" {
-			p.settings.add(fault{at + ".name", "stands twice", "names are unique"})
-		}
-		seen[d.name] = true
-		doc.subs = append(doc.subs, d)
-	}
-	return doc, p.settings.err()
-}
-
-func readDeclared(at string, body map[string]any) (declaredSub, []fault) {
-	name, _ := body["name"].(string)
-	d := declaredSub{name: name, body: body}
-	text, err := json.Marshal(body)
-	if err != nil {
-		return d, []fault{{at, "cannot be written as JSON", "use texts as keys"}}
-	}
-	spec, err := subscriptions.ParseSpec(text, "start")
-	if fields, ok := errors.AsType[subscriptions.FieldErrors](err); ok {
-		var faults []fault
-		for _, f := range fields {
-			faults = append(faults, fault{strings.TrimSuffix(at+"."+f.Field, "."), f.Message, "see subscriptions in the API's document"})
-		}
-		return d, faults
-	}
-	if err != nil {
-		return d, []fault{{at, err.Error(), "see subscriptions in the API's document"}}
-	}
-	if d.want, err = shape(spec); err != nil {
-		return d, []fault{{at, err.Error(), "see subscriptions in the API's document"}}
-	}
-	return d, nil
-}
-
-// shape is a spec as it is compared: what the API shows of it.
-func shape(spec any) (map[string]any, error) {
-	text, err := json.Marshal(spec)
-	if err != nil {
-		return nil, fmt.Errorf("compare subscription: %w", err)
-	}
-	var seen client.Spec
-	if err := json.Unmarshal(text, &seen); err != nil {
-		return nil, fmt.Errorf("compare subscription: %w", err)
-	}
-	if auth := seen.Endpoint.Auth; auth != nil {
-		auth.Password, auth.Token, auth.ClientSecret = "", "", ""
-	}
-	if tls := seen.Endpoint.TLS; tls != nil {
-		tls.ClientKey = ""
-	}
-	if text, err = json.Marshal(seen); err != nil {
-		return nil, fmt.Errorf("compare subscription: %w", err)
-	}
-	members := map[string]any{}
-	return members, json.Unmarshal(text, &members)
-}
-
-// differences are the members that differ, by their paths.
-func differences(at string, old, want map[string]any) []change {
-	var found []change
-	for _, name := range slices.Sorted(maps.Keys(union(old, want))) {
-		o, w := old[name], want[name]
-		before, isObject := o.(map[string]any)
-		after, isToo := w.(map[string]any)
-		switch {
-		case reflect.DeepEqual(o, w):
-		case isObject && isToo, isToo && o == nil:
-			found = append(found, differences(at+name+".", before, after)...)
-		default:
-			found = append(found, change{at + name, o, w})
-		}
-	}
-	return found
-}
-
-// mergePatch makes of old what is wanted (RFC 7396).
-func mergePatch(old, want map[string]any) map[string]any {
-	patch := map[string]any{}
-	for name := range union(old, want) {
-		o, w := old[name], want[name]
-		before, isObject := o.(map[string]any)
-		after, isToo := w.(map[string]any)
-		switch {
-		case reflect.DeepEqual(o, w):
-		case isObject && isToo:
-			patch[name] = mergePatch(before, after)
-		default:
-			patch[name] = w // nil where it is not wanted: its default
-		}
-	}
-	return patch
-}
-
-func union(a, b map[string]any) map[string]any {
-	all := maps.Clone(a)
-	if all == nil {
-		all = map[string]any{}
-	}
-	maps.Copy(all, b)
-	return all
-}
-
-// secrets reports whether a declaration holds credentials.
-func secrets(body map[string]any) bool { return len(withSecrets(nil, body)) > 0 }
-
-// withSecrets is a patch of endpoint with the credentials of the declaration.
-func withSecrets(patch, body map[string]any) map[string]any {
-	out := maps.Clone(patch)
-	if out == nil {
-		out = map[string]any{}
-	}
-	endpoint, _ := body["endpoint"].(map[string]any)
-	for _, name := range []string{"auth", "tls"} {
-		if given, ok := endpoint[name].(map[string]any); ok {
-			merged, _ := out[name].(map[string]any)
-			out[name] = union(given, merged)
-		}
-	}
-	return out
-}
-
-// disown takes the mark away again.
-func disown(objects ...map[string]any) {
-	for _, o := range objects {
-		if labels, ok := o["labels"].(map[string]any); ok {
-			delete(labels, ownerLabel)
-			if len(labels) == 0 {
-				delete(o, "labels")
-			}
-		}
-	}
-}
-
-// expand puts environment variables in the place of ${NAME}, in every text of a
-// document; those that are missing are gathered.
-func expand(v any, env func(string) (string, bool), missing *[]string) any {
-	switch v := v.(type) {
-	case map[string]any:
-		for name, member := range v {
-			v[name] = expand(member, env, missing)
-		}
-	case []any:
-		for i := range v {
-			v[i] = expand(v[i], env, missing)
-		}
-	case string:
-		return expandText(v, env, missing)
-	}
-	return v
-}
-
-func expandText(text string, env func(string) (string, bool), missing *[]string) string {
-	var b strings.Builder
-	for {
-		before, after, found := strings.Cut(text, "${")
-		if !found {
-			return b.String() + text
-		}
-		if strings.HasSuffix(before, "$") {
-			b.WriteString(before + "{")
-			text = after
-			continue
-		}
-		name, rest, closed := strings.Cut(after, "}")
-		if !closed {
-			return b.String() + text
-		}
-		value, ok := env(name)
-		if !ok || value == "" {
-			*missing = append(*missing, name)
-		}
-		b.WriteString(before + value)
-		text = cmp.Or(rest, "")
-	}
 }

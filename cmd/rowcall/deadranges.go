@@ -90,16 +90,7 @@ func (c *retryDeadRangeCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return answered(err)
 	}
-	if !c.Detach {
-		if made, err = p.followReplay(ctx, api, made); err != nil {
-			return err
-		}
-	}
-	if c.Output == "json" {
-		return printJSON(p.stdout, made)
-	}
-	_, err = fmt.Fprintf(p.stdout, "%s: %s\n", made.ID, replayText(made))
-	return err
+	return p.showReplay(ctx, api, made, c.Detach, c.Output)
 }
 
 type discardDeadRangeCmd struct{ oneDeadRange }

@@ -47,7 +47,7 @@ func TestLatencyBesideAnEndpointThatIsDownForLongAndGetsAllInOrder(t *testing.T)
 	waitFor(t, time.Minute, "what came live has arrived", func() bool { return r.Counts().Succeeded >= live }, w.gateway.tail)
 	waitFor(t, time.Minute, "the pings too", func() bool { return other.Counts().Succeeded >= before+live/keys*pings })
 	liveRate := rateOf(r.Deliveries())
-	liveP99 := typicalP99(t, other.Deliveries()[before:])
+	liveP99 := p99(t, other.Deliveries()[before:])
 
 	down.Store(true)
 	for n := range 2 {
@@ -65,7 +65,7 @@ func TestLatencyBesideAnEndpointThatIsDownForLongAndGetsAllInOrder(t *testing.T)
 	waitFor(t, time.Minute, "the pings of the outage have arrived", func() bool {
 		return other.Counts().Succeeded >= mustCount(t, db, `SELECT count(*) FROM pings`)
 	}, w.gateway.tail)
-	outageP99 := typicalP99(t, other.Deliveries()[before:])
+	outageP99 := p99(t, other.Deliveries()[before:])
 	waitFor(t, 2*time.Minute, "the endpoint is parked", func() bool { return w.health(t, sub.ID).Health != "healthy" }, w.gateway.tail)
 
 	// However often it is tried, nothing grows but the history, by what was tried.

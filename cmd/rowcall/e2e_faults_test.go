@@ -76,7 +76,7 @@ func TestLatencyBesideAnEndpointThatHangs(t *testing.T) {
 			mustExec(t, db, `INSERT INTO items (n) VALUES ($1)`, i)
 		}
 		waitFor(t, time.Minute, "everything has arrived", func() bool { return r.Counts().Succeeded >= before+n })
-		return typicalP99(t, r.Deliveries()[before:])
+		return p99(t, r.Deliveries()[before:])
 	}
 	phase() // warm up
 	alone := phase()
@@ -105,23 +105,6 @@ func p99(t *testing.T, ds []hooktest.Delivery) time.Duration {
 	}
 	slices.Sort(all)
 	return all[len(all)*99/100]
-}
-
-// typicalP99 is the p99 of a hundred in a row: of so many hundreds the middle one,
-// which a hiccup of the machine in some of them leaves alone.
-func typicalP99(t *testing.T, ds []hooktest.Delivery) time.Duration {
-	t.Helper()
-	var all []time.Duration
-	for hundred := range slices.Chunk(ds, 100) {
-		if len(hundred) == 100 {
-			all = append(all, p99(t, hundred))
-		}
-	}
-	if len(all) == 0 {
-		t.Fatalf("%d deliveries are too few for a p99", len(ds))
-	}
-	slices.Sort(all)
-	return all[len(all)/2]
 }
 
 // TestATransactionOfAMillionRowsPassesInBoundedMemory runs the program as it is

@@ -28,7 +28,7 @@ const (
 	unsettled = 1500 * time.Millisecond
 )
 
-// cut is a time in which nothing could be settled: from when a server crashed,
+// cut is a time in which nothing could be settled: from when the store crashed,
 // or just before the kill, to when rowcall was killed.
 type cut struct{ from, to time.Time }
 
@@ -86,6 +86,7 @@ func surviveKills(t *testing.T, kills int, batch map[string]any) {
 			pause.Lock()
 			crash(t, source)
 			pause.Unlock()
+			f.from = time.Now() // the store was there
 		case 7:
 			crash(t, store)
 		}

@@ -70,12 +70,17 @@ func (c *replayCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return answered(err)
 	}
-	if !c.Detach {
+	return p.showReplay(ctx, api, made, c.Detach, c.Output)
+}
+
+// showReplay says what became of a replay, unless detached once it has ended.
+func (p *program) showReplay(ctx context.Context, api *client.Client, made client.Replay, detached bool, output string) (err error) {
+	if !detached {
 		if made, err = p.followReplay(ctx, api, made); err != nil {
 			return err
 		}
 	}
-	if c.Output == "json" {
+	if output == "json" {
 		return printJSON(p.stdout, made)
 	}
 	_, err = fmt.Fprintf(p.stdout, "%s: %s\n", made.ID, replayText(made))
