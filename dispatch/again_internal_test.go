@@ -12,11 +12,7 @@ import (
 func TestALaneThatWasAheadOfTheHeadDoesNotGoBack(t *testing.T) {
 	t.Parallel()
 	m := newMemory(simulated(nil))
-	d, err := newDispatcher(m, Config{Transport: newEndpoint(nil)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newSession(d, store.Lease{Instance: "sim", Epoch: 1})
+	s := sessionOver(t, m)
 	give := map[string]func(*lane, []*store.Event){
 		"feed": func(l *lane, events []*store.Event) { l.feed(events) },
 		"offer": func(l *lane, events []*store.Event) {
@@ -57,11 +53,7 @@ func TestALaneThatWasAheadOfTheHeadDoesNotGoBack(t *testing.T) {
 func TestAKeyChangeDoesNotGoPastAKeyThatOverflowsSinceACrash(t *testing.T) {
 	t.Parallel()
 	m := newMemory(simulated(nil))
-	d, err := newDispatcher(m, Config{Transport: newEndpoint(nil)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newSession(d, store.Lease{Instance: "sim", Epoch: 1})
+	s := sessionOver(t, m)
 	l := newLane(s, store.Lane{ID: 1, Cursor: 10, Ahead: []store.OffsetRange{{From: 20, Past: 31}}, Subscription: m.sub}, nil, HoldNone)
 	l.restoreOverflows([]store.Overflow{{Key: "t/a", From: 20}})
 	if l.holdBack(&entry{offset: 11, key: "t/a"}) {

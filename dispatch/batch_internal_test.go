@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"errors"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -112,32 +111,26 @@ func TestBatchesUnderRandomFailuresLoseNothingAndKeepOrder(t *testing.T) {
 // As above, with key changes, truncates, crashes and edits.
 func TestBatchesKeepTruncatesAndKeyChangesInPlaceOverCrashes(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(8) {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				random, chance := rand.New(rand.NewPCG(seed, 5)), rand.New(rand.NewPCG(seed, 6))
-				e := newEndpoint(nil)
-				e.batch = func([]string) (int, time.Duration) {
-					status := 200
-					if chance.IntN(10) < 3 {
-						status = []int{500, 422}[chance.IntN(2)]
-					}
-					return status, time.Duration(chance.ExpFloat64()*200) * time.Millisecond
-				}
-				m := newMemory(batched([]int{2, 5, 50}[seed%3], func(s *subscriptions.Spec) {
-					s.Retry.MaxAttempts = 1000
-					s.Retry.Max = s.Retry.Initial
-					s.Batch.MaxWait = subscriptions.Duration(seed%2) * subscriptions.Duration(50*time.Millisecond)
-				}))
-				n := livesOfRelated(t, m, e, random, 100, 20*time.Millisecond)
-				end, _ := life(t, m, e)
-				await(t, 2*time.Hour, "all delivered", func() bool { return e.delivered() == n })
-				end()
-				e.checkRelated(t, m.events)
-			})
-		})
-	}
+	histories(t, 8, func(t *testing.T, seed uint64, random, chance *rand.Rand) {
+		e := newEndpoint(nil)
+		e.batch = func([]string) (int, time.Duration) {
+			status := 200
+			if chance.IntN(10) < 3 {
+				status = []int{500, 422}[chance.IntN(2)]
+			}
+			return status, time.Duration(chance.ExpFloat64()*200) * time.Millisecond
+		}
+		m := newMemory(batched([]int{2, 5, 50}[seed%3], func(s *subscriptions.Spec) {
+			s.Retry.MaxAttempts = 1000
+			s.Retry.Max = s.Retry.Initial
+			s.Batch.MaxWait = subscriptions.Duration(seed%2) * subscriptions.Duration(50*time.Millisecond)
+		}))
+		n := livesOfRelated(t, m, e, random, 100, 20*time.Millisecond)
+		end, _ := life(t, m, e)
+		await(t, 2*time.Hour, "all delivered", func() bool { return e.delivered() == n })
+		end()
+		e.checkRelated(t, m.events)
+	})
 }
 
 func TestBatchesWaitForCompanyNoLongerThanTheyMay(t *testing.T) {
@@ -252,28 +245,6 @@ func TestAStoreThatIsDownBoundsWhatBatchesOweIt(t *testing.T) {
 		e := newEndpoint(nil)
 		e.batch = always(200, time.Millisecond)
 		m := newMemory(batched(100, nil))
-		end, _ := life(t, m, e)
-		for n := range 3000 {
-			m.append(rowEvent(n, n%100))
-		}
-		await(t, time.Minute, "some delivered", func() bool { return e.delivered() > 0 })
-		m.mu.Lock()
-		m.down = errors.New("the store is down")
-		m.mu.Unlock()
-		time.Sleep(time.Hour)
-		before := e.delivered()
-		for n := range 3000 {
-			m.append(rowEvent(3000+n, n%100))
-		}
-		time.Sleep(time.Hour)
-		if after := e.delivered(); after-before > 2*maxUnsettled+firstLimit*100 {
-			t.Errorf("%d events were delivered while nothing could be settled", after-before)
-		}
-		m.mu.Lock()
-		m.down = nil
-		m.mu.Unlock()
-		await(t, time.Minute, "all delivered", func() bool { return e.delivered() == 6000 })
-		end()
-		e.check(t, false)
+		outliveStore(t, m, e, 2*maxUnsettled+firstLimit*100)
 	})
 }

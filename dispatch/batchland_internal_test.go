@@ -281,39 +281,33 @@ func TestARetriedDeadLetterGoesBeforeABatchThatWaits(t *testing.T) {
 // it again, failed batches that it held in memory included.
 func TestAStopBetweenBatchesSendsNothingTwice(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(3) {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				random, chance := rand.New(rand.NewPCG(seed, 3)), rand.New(rand.NewPCG(seed, 4))
-				e := newEndpoint(nil)
-				e.batch = func([]string) (int, time.Duration) {
-					status := 200
-					if chance.IntN(10) < 2 {
-						status = []int{500, 422}[chance.IntN(2)]
-					}
-					return status, time.Duration(chance.ExpFloat64() * float64(30*time.Millisecond))
+	histories(t, 3, func(t *testing.T, seed uint64, random, chance *rand.Rand) {
+		e := newEndpoint(nil)
+		e.batch = func([]string) (int, time.Duration) {
+			status := 200
+			if chance.IntN(10) < 2 {
+				status = []int{500, 422}[chance.IntN(2)]
+			}
+			return status, time.Duration(chance.ExpFloat64() * float64(30*time.Millisecond))
+		}
+		m := newMemory(batched([]int{2, 10, 100}[seed], func(s *subscriptions.Spec) { s.Retry.MaxAttempts = 1000 }))
+		n := 0
+		for range 20 {
+			end, _ := life(t, m, e)
+			for range random.IntN(400) {
+				m.append(rowEvent(n, random.IntN(200)))
+				n++
+				if random.IntN(10) == 0 {
+					time.Sleep(time.Duration(random.IntN(5)) * time.Millisecond)
 				}
-				m := newMemory(batched([]int{2, 10, 100}[seed], func(s *subscriptions.Spec) { s.Retry.MaxAttempts = 1000 }))
-				n := 0
-				for range 20 {
-					end, _ := life(t, m, e)
-					for range random.IntN(400) {
-						m.append(rowEvent(n, random.IntN(200)))
-						n++
-						if random.IntN(10) == 0 {
-							time.Sleep(time.Duration(random.IntN(5)) * time.Millisecond)
-						}
-					}
-					time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
-					end()
-					m.restart()
-				}
-				end, _ := life(t, m, e)
-				await(t, 2*time.Hour, "all delivered", func() bool { return e.delivered() == n })
-				end()
-				e.check(t, false)
-			})
-		})
-	}
+			}
+			time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
+			end()
+			m.restart()
+		}
+		end, _ := life(t, m, e)
+		await(t, 2*time.Hour, "all delivered", func() bool { return e.delivered() == n })
+		end()
+		e.check(t, false)
+	})
 }

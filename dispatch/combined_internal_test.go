@@ -2,11 +2,9 @@ package dispatch
 
 import (
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/rowcall/rowcall/store"
@@ -69,19 +67,15 @@ func TestAReplayKeepsWhatItsSubscriptionPromises(t *testing.T) {
 					t.Error("no replay was stopped half way, overflowed or compacted: this has shown nothing")
 				}
 			})
-			for seed := range uint64(8) {
-				t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-					t.Parallel()
-					synctest.Test(t, func(t *testing.T) { shown.Add(of.run(t, seed)) })
-				})
-			}
+			histories(t, 8, func(t *testing.T, seed uint64, random, chance *rand.Rand) {
+				shown.Add(of.run(t, seed, random, chance))
+			})
 		})
 	}
 }
 
 // run is one history. It returns how much it has shown.
-func (of replaying) run(t *testing.T, seed uint64) (shown int64) {
-	random, chance := rand.New(rand.NewPCG(seed, 21)), rand.New(rand.NewPCG(seed, 22))
+func (of replaying) run(t *testing.T, seed uint64, random, chance *rand.Rand) (shown int64) {
 	m := newMemory(simulated(func(s *subscriptions.Spec) {
 		patient(s)
 		if of.edit != nil {

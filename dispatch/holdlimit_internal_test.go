@@ -3,7 +3,6 @@ package dispatch
 import (
 	"errors"
 	"math/rand/v2"
-	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,17 +19,7 @@ func (m *memory) account(t *testing.T, e *endpoint, crashes bool) (givenUp int) 
 	defer m.mu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	gone := map[store.Offset]bool{}
-	for _, r := range m.held.ranges {
-		for at := r.Range.From; at < r.Range.Past; at++ {
-			gone[at] = true
-		}
-		for _, settled := range r.Settled {
-			for at := settled.From; at < settled.Past; at++ {
-				delete(gone, at)
-			}
-		}
-	}
+	gone := m.held.givenUp()
 	for at, d := range m.deliveries {
 		if d.State == store.Dead {
 			gone[at] = true
@@ -172,57 +161,51 @@ func TestAParkedLaneHoldsNoMoreBytesThanItsHoldLimit(t *testing.T) {
 // out of order.
 func TestWhatIsInFlightWhenAHoldEndsIsNotLost(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(8) {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				random, chance := rand.New(rand.NewPCG(seed, 5)), rand.New(rand.NewPCG(seed, 6))
-				e := newEndpoint(func(string, int) (int, time.Duration) {
-					status := 200
-					if chance.IntN(10) < 2 {
-						status = []int{500, 422, 0}[chance.IntN(3)]
-					}
-					return status, time.Duration(chance.IntN(2000)) * time.Millisecond
-				})
-				m := newMemory(simulated(func(s *subscriptions.Spec) {
-					s.MaxInFlight = 4
-					s.Retry.MaxAttempts = 1000
-					s.Retry.Max = s.Retry.Initial
-					s.Outage.HoldLimit = subscriptions.HoldLimit{
-						Age: subscriptions.Duration(20 * time.Second), Bytes: new(int64(3000)), Then: subscriptions.HoldDeadLetter,
-					}
-				}))
-				crashes := seed%2 == 1
-				end, kill := life(t, m, e)
-				n := 0
-				for range 20 {
-					for range random.IntN(400) {
-						m.append(rowEvent(n, random.IntN(30)))
-						n++
-						time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
-					}
-					time.Sleep(time.Duration(random.IntN(20)) * time.Second)
-					if crashes {
-						kill()
-						end, kill = life(t, m, e)
-					}
-				}
-				await(t, 2*time.Hour, "nothing owed", func() bool {
-					m.mu.Lock()
-					defer m.mu.Unlock()
-					for _, d := range m.deliveries {
-						if d.State != store.Dead {
-							return false
-						}
-					}
-					return m.following
-				})
-				end()
-				e.check(t, crashes)
-				if got := m.account(t, e, crashes); got == 0 {
-					t.Error("nothing was given up: the test shows nothing")
-				}
-			})
+	histories(t, 8, func(t *testing.T, seed uint64, random, chance *rand.Rand) {
+		e := newEndpoint(func(string, int) (int, time.Duration) {
+			status := 200
+			if chance.IntN(10) < 2 {
+				status = []int{500, 422, 0}[chance.IntN(3)]
+			}
+			return status, time.Duration(chance.IntN(2000)) * time.Millisecond
 		})
-	}
+		m := newMemory(simulated(func(s *subscriptions.Spec) {
+			s.MaxInFlight = 4
+			s.Retry.MaxAttempts = 1000
+			s.Retry.Max = s.Retry.Initial
+			s.Outage.HoldLimit = subscriptions.HoldLimit{
+				Age: subscriptions.Duration(20 * time.Second), Bytes: new(int64(3000)), Then: subscriptions.HoldDeadLetter,
+			}
+		}))
+		crashes := seed%2 == 1
+		end, kill := life(t, m, e)
+		n := 0
+		for range 20 {
+			for range random.IntN(400) {
+				m.append(rowEvent(n, random.IntN(30)))
+				n++
+				time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
+			}
+			time.Sleep(time.Duration(random.IntN(20)) * time.Second)
+			if crashes {
+				kill()
+				end, kill = life(t, m, e)
+			}
+		}
+		await(t, 2*time.Hour, "nothing owed", func() bool {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			for _, d := range m.deliveries {
+				if d.State != store.Dead {
+					return false
+				}
+			}
+			return m.following
+		})
+		end()
+		e.check(t, crashes)
+		if got := m.account(t, e, crashes); got == 0 {
+			t.Error("nothing was given up: the test shows nothing")
+		}
+	})
 }

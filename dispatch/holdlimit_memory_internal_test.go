@@ -22,6 +22,22 @@ type heldMemory struct {
 	before   []store.LogCount // what is matched before each offset
 }
 
+// givenUp are the events that are in dead ranges.
+func (h *heldMemory) givenUp() map[store.Offset]bool {
+	gone := map[store.Offset]bool{}
+	for _, r := range h.ranges {
+		for at := r.Range.From; at < r.Range.Past; at++ {
+			gone[at] = true
+		}
+		for _, settled := range r.Settled {
+			for at := settled.From; at < settled.Past; at++ {
+				delete(gone, at)
+			}
+		}
+	}
+	return gone
+}
+
 // matching counts the events of a range that the subscription's patterns match,
 // which are the same for all of a test.
 func (m *memory) matching(from, past store.Offset) store.LogCount {

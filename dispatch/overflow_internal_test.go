@@ -147,60 +147,50 @@ func randomEvent(n int, random *rand.Rand) store.Event {
 // end no row is left.
 func TestOverflowedKeysKeepTheirOrderOverCrashesAndKeyChanges(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(40) {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				random, chance := rand.New(rand.NewPCG(seed, 7)), rand.New(rand.NewPCG(seed, 8))
-				m := newMemory(simulated(func(s *subscriptions.Spec) {
-					s.Retry.MaxAttempts = 1000
-					s.Retry.Max = s.Retry.Initial
-				}))
-				j := newJudge(m, func(store.Offset, int) (int, time.Duration) {
-					status := 200
-					if chance.IntN(10) < 3 {
-						status = []int{400, 400, 400, 500}[chance.IntN(4)]
-					}
-					return status, time.Duration(chance.ExpFloat64()*15) * time.Millisecond
-				})
-				small := limits{blocked: int32(1 + random.IntN(4)), walk: 1 + random.IntN(4)}
-				n, most := 0, 0
-				for range 6 {
-					_, kill := liveWith(t, m, j, small)
-					for range 30 + random.IntN(120) {
-						m.append(randomEvent(n, random))
-						n++
-						time.Sleep(time.Duration(random.IntN(8)) * time.Millisecond)
-						m.mu.Lock()
-						most = max(most, len(m.overflows))
-						m.mu.Unlock()
-					}
-					m.mu.Lock()
-					m.doubtful = random.IntN(3)
-					m.mu.Unlock()
-					time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
-					kill()
-				}
-				end, _ := liveWith(t, m, j, small)
-				await(t, 24*time.Hour, "all delivered", func() bool { return j.count() == n })
-				await(t, time.Minute, "no row left", func() bool {
-					m.mu.Lock()
-					defer m.mu.Unlock()
-					return len(m.deliveries)+len(m.overflows) == 0
-				})
-				end()
-				for _, f := range j.faults {
-					t.Error(f)
-				}
-				if most == 0 {
-					t.Error("no key overflowed: this run has shown nothing")
-				}
-				if got := max(m.cursor, m.floor); got != store.Offset(n+1) {
-					t.Errorf("cursor %d, want %d", got, n+1)
-				}
-			})
+	histories(t, 40, func(t *testing.T, seed uint64, random, chance *rand.Rand) {
+		m := newMemory(simulated(func(s *subscriptions.Spec) {
+			s.Retry.MaxAttempts = 1000
+			s.Retry.Max = s.Retry.Initial
+		}))
+		j := newJudge(m, func(store.Offset, int) (int, time.Duration) {
+			status := 200
+			if chance.IntN(10) < 3 {
+				status = []int{400, 400, 400, 500}[chance.IntN(4)]
+			}
+			return status, time.Duration(chance.ExpFloat64()*15) * time.Millisecond
 		})
-	}
+		small := limits{blocked: int32(1 + random.IntN(4)), walk: 1 + random.IntN(4)}
+		n, most := 0, 0
+		for range 6 {
+			_, kill := liveWith(t, m, j, small)
+			for range 30 + random.IntN(120) {
+				m.append(randomEvent(n, random))
+				n++
+				time.Sleep(time.Duration(random.IntN(8)) * time.Millisecond)
+				m.mu.Lock()
+				most = max(most, len(m.overflows))
+				m.mu.Unlock()
+			}
+			m.mu.Lock()
+			m.doubtful = random.IntN(3)
+			m.mu.Unlock()
+			time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
+			kill()
+		}
+		end, _ := liveWith(t, m, j, small)
+		await(t, 24*time.Hour, "all delivered", func() bool { return j.count() == n })
+		await(t, time.Minute, "no row left", m.idle)
+		end()
+		for _, f := range j.faults {
+			t.Error(f)
+		}
+		if most == 0 {
+			t.Error("no key overflowed: this run has shown nothing")
+		}
+		if got := max(m.cursor, m.floor); got != store.Offset(n+1) {
+			t.Errorf("cursor %d, want %d", got, n+1)
+		}
+	})
 }
 
 // Without a crash an overflowed key is sent each event once.
@@ -211,14 +201,8 @@ func TestAPoisonEventHoldsItsKeyAndNeitherItsLaneNorRows(t *testing.T) {
 			s.Retry.MaxAttempts = 1000
 			s.Retry.MaxAge = subscriptions.Duration(1000 * time.Hour)
 		}))
-		var healed bool
-		j := newJudge(m, nil)
-		j.answer = func(at store.Offset, _ int) (int, time.Duration) {
-			if at == 1 && !healed {
-				return 422, time.Millisecond
-			}
-			return 200, time.Millisecond
-		}
+		var healed atomic.Bool
+		j := newJudge(m, refusedUntil(&healed))
 		end, _ := life(t, m, j)
 		const events = 8000
 		for n := range events {
@@ -235,15 +219,9 @@ func TestAPoisonEventHoldsItsKeyAndNeitherItsLaneNorRows(t *testing.T) {
 		if rows > maxBlocked+windowEvents {
 			t.Errorf("%d deliveries wait behind one event (%d writes)", rows, saved)
 		}
-		j.mu.Lock()
-		healed = true
-		j.mu.Unlock()
+		healed.Store(true)
 		await(t, 30*time.Hour, "the blocked key delivered", func() bool { return j.count() == events })
-		await(t, time.Minute, "no row left", func() bool {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			return len(m.deliveries)+len(m.overflows) == 0
-		})
+		await(t, time.Minute, "no row left", m.idle)
 		end()
 		for _, f := range j.faults {
 			t.Error(f)
@@ -259,14 +237,8 @@ func TestAnOverflowIsDrainedWhenTheSubscriptionOrdersNoMore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(simulated(func(s *subscriptions.Spec) { s.Retry.MaxAttempts = 1000 }))
-		healed := false
-		j := newJudge(m, nil)
-		j.answer = func(at store.Offset, _ int) (int, time.Duration) {
-			if at == 1 && !healed {
-				return 422, time.Millisecond
-			}
-			return 200, time.Millisecond
-		}
+		var healed atomic.Bool
+		j := newJudge(m, refusedUntil(&healed))
 		end, _ := liveWith(t, m, j, limits{blocked: 3, walk: 2})
 		const events = 400
 		for n := range events {
@@ -285,15 +257,9 @@ func TestAnOverflowIsDrainedWhenTheSubscriptionOrdersNoMore(t *testing.T) {
 			t.Fatal(err)
 		}
 		await(t, time.Hour, "all but one delivered", func() bool { return j.count() == events-1 })
-		j.mu.Lock()
-		healed = true
-		j.mu.Unlock()
+		healed.Store(true)
 		await(t, 3*time.Hour, "all delivered", func() bool { return j.count() == events })
-		await(t, time.Minute, "no row left", func() bool {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			return len(m.deliveries)+len(m.overflows) == 0
-		})
+		await(t, time.Minute, "no row left", m.idle)
 		end()
 		if j.twice > 0 {
 			t.Errorf("%d events came twice", j.twice)
@@ -305,91 +271,68 @@ func TestAnOverflowIsDrainedWhenTheSubscriptionOrdersNoMore(t *testing.T) {
 // nothing that the keys are owed: no event is in both places, or in none.
 func TestAHoldThatEndsWhileKeysOverflowGivesUpNothingThatTheyAreOwed(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(8) {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				random := rand.New(rand.NewPCG(seed, 11))
-				m := newMemory(simulated(func(s *subscriptions.Spec) {
-					s.Retry.MaxAttempts = 1000
-					s.Retry.MaxAge = subscriptions.Duration(1000 * time.Hour)
-					s.Outage.HoldLimit = subscriptions.HoldLimit{
-						Age: subscriptions.Duration(1000 * time.Hour), Bytes: new(int64(300)), Then: subscriptions.HoldDeadLetter,
-					}
-				}))
-				healed := false
-				j := newJudge(m, nil)
-				j.answer = func(at store.Offset, _ int) (int, time.Duration) {
-					if at%97 == 1 && !healed {
-						return 422, time.Millisecond
-					}
-					return 200, time.Millisecond
-				}
-				crashes := seed%2 == 1
-				end, kill := liveWith(t, m, j, limits{blocked: 3, walk: 2})
-				n, most := 0, 0
-				write := func(events int) {
-					for range events {
-						e := rowEvent(n, random.IntN(4))
-						if random.IntN(10) == 0 {
-							e.OldKey = rowEvent(n, 7).Key
-						}
-						m.append(e)
-						n++
-						time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
-					}
-				}
-				for range 5 {
-					write(100)
-					time.Sleep(10 * time.Second)
-					m.edit(t, func(sub *subscriptions.Subscription) { sub.State = subscriptions.Paused })
-					write(20 + random.IntN(60))
-					time.Sleep(20 * time.Second)
-					m.mu.Lock()
-					if len(m.overflows) > 0 {
-						most = max(most, len(m.held.ranges))
-					}
-					m.mu.Unlock()
-					m.edit(t, func(sub *subscriptions.Subscription) { sub.State = subscriptions.Active })
-					if crashes {
-						kill()
-						end, kill = liveWith(t, m, j, limits{blocked: 3, walk: 2})
-					}
-				}
-				j.mu.Lock()
-				healed = true
-				j.mu.Unlock()
-				await(t, 30*time.Hour, "nothing owed", func() bool {
-					m.mu.Lock()
-					defer m.mu.Unlock()
-					return m.following && len(m.deliveries)+len(m.overflows) == 0
-				})
-				end()
-				gone := map[store.Offset]bool{}
-				for _, r := range m.held.ranges {
-					for at := r.Range.From; at < r.Range.Past; at++ {
-						gone[at] = true
-					}
-					for _, settled := range r.Settled {
-						for at := settled.From; at < settled.Past; at++ {
-							delete(gone, at)
-						}
-					}
-				}
-				for at := store.Offset(1); at <= store.Offset(n); at++ {
-					switch {
-					case !gone[at] && !j.acked[at]:
-						t.Errorf("event %d is lost", at)
-					case gone[at] && j.acked[at] && !crashes:
-						t.Errorf("event %d was delivered and given up", at)
-					}
-				}
-				if most == 0 || int64(n) != m.counts.Delivered+int64(len(gone)) {
-					t.Errorf("%d ranges while keys overflowed; of %d events %d delivered, %d given up", most, n, m.counts.Delivered, len(gone))
-				}
-			})
+	histories(t, 8, func(t *testing.T, seed uint64, random, _ *rand.Rand) {
+		m := newMemory(simulated(func(s *subscriptions.Spec) {
+			s.Retry.MaxAttempts = 1000
+			s.Retry.MaxAge = subscriptions.Duration(1000 * time.Hour)
+			s.Outage.HoldLimit = subscriptions.HoldLimit{
+				Age: subscriptions.Duration(1000 * time.Hour), Bytes: new(int64(300)), Then: subscriptions.HoldDeadLetter,
+			}
+		}))
+		var healed atomic.Bool
+		j := newJudge(m, func(at store.Offset, _ int) (int, time.Duration) {
+			if at%97 == 1 && !healed.Load() {
+				return 422, time.Millisecond
+			}
+			return 200, time.Millisecond
 		})
-	}
+		crashes := seed%2 == 1
+		end, kill := liveWith(t, m, j, limits{blocked: 3, walk: 2})
+		n, most := 0, 0
+		write := func(events int) {
+			for range events {
+				e := rowEvent(n, random.IntN(4))
+				if random.IntN(10) == 0 {
+					e.OldKey = rowEvent(n, 7).Key
+				}
+				m.append(e)
+				n++
+				time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
+			}
+		}
+		for range 5 {
+			write(100)
+			time.Sleep(10 * time.Second)
+			m.edit(t, func(sub *subscriptions.Subscription) { sub.State = subscriptions.Paused })
+			write(20 + random.IntN(60))
+			time.Sleep(20 * time.Second)
+			m.mu.Lock()
+			if len(m.overflows) > 0 {
+				most = max(most, len(m.held.ranges))
+			}
+			m.mu.Unlock()
+			m.edit(t, func(sub *subscriptions.Subscription) { sub.State = subscriptions.Active })
+			if crashes {
+				kill()
+				end, kill = liveWith(t, m, j, limits{blocked: 3, walk: 2})
+			}
+		}
+		healed.Store(true)
+		await(t, 30*time.Hour, "nothing owed", m.idle)
+		end()
+		gone := m.held.givenUp()
+		for at := store.Offset(1); at <= store.Offset(n); at++ {
+			switch {
+			case !gone[at] && !j.acked[at]:
+				t.Errorf("event %d is lost", at)
+			case gone[at] && j.acked[at] && !crashes:
+				t.Errorf("event %d was delivered and given up", at)
+			}
+		}
+		if most == 0 || int64(n) != m.counts.Delivered+int64(len(gone)) {
+			t.Errorf("%d ranges while keys overflowed; of %d events %d delivered, %d given up", most, n, m.counts.Delivered, len(gone))
+		}
+	})
 }
 
 // All that was taken in of an overflowed key may have ended before the walk comes by
@@ -400,12 +343,7 @@ func TestAnOverflowedKeyGoesOnThoughItsEventsAreFarApart(t *testing.T) {
 		m := newMemory(simulated(patient))
 		m.page = 1
 		var healed atomic.Bool
-		j := newJudge(m, func(at store.Offset, _ int) (int, time.Duration) {
-			if at == 1 && !healed.Load() {
-				return 422, time.Millisecond
-			}
-			return 200, time.Millisecond
-		})
+		j := newJudge(m, refusedUntil(&healed))
 		end, _ := liveWith(t, m, j, limits{blocked: 1, walk: 1})
 		const events = 60
 		for n := range events {

@@ -2,7 +2,6 @@ package dispatch
 
 import (
 	"math/rand/v2"
-	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,64 +16,58 @@ import (
 // nothing of what was not wanted.
 func TestAFilterIsAskedOfWhatAnOverflowedKeyLeftInTheLog(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(24) {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				random, chance := rand.New(rand.NewPCG(seed, 31)), rand.New(rand.NewPCG(seed, 32))
-				m := newMemory(simulated(func(s *subscriptions.Spec) {
-					patient(s)
-					s.Filter = new(`int(data.n) % 3 != 0`)
-					if seed%3 == 2 {
-						s.Batch.MaxEvents = 7
-					}
-				}))
-				m.wanted = func(e *store.Event) bool { return (e.Offset-1)%3 != 0 || string(e.Data) == "{}" }
-				m.page = int(seed % 4 * 5)
-				j := newJudge(m, failing(chance))
-				small := limits{blocked: int32(1 + random.IntN(4)), walk: 1 + random.IntN(4)}
-				crashes := seed%2 == 1
-				n, most := 0, 0
-				for range 6 {
-					end, kill := liveWith(t, m, j, small)
-					for range 30 + random.IntN(120) {
-						e := randomEvent(n, random)
-						if random.IntN(60) == 0 {
-							e.Data = []byte("{}") // which the filter fails on
-						}
-						m.append(e)
-						n++
-						time.Sleep(time.Duration(random.IntN(8)) * time.Millisecond)
-						m.mu.Lock()
-						most = max(most, len(m.overflows))
-						m.mu.Unlock()
-					}
-					m.mu.Lock()
-					m.doubtful = random.IntN(3)
-					m.mu.Unlock()
-					time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
-					if crashes {
-						kill()
-					} else {
-						end()
-						m.restart()
-					}
+	histories(t, 24, func(t *testing.T, seed uint64, random, chance *rand.Rand) {
+		m := newMemory(simulated(func(s *subscriptions.Spec) {
+			patient(s)
+			s.Filter = new(`int(data.n) % 3 != 0`)
+			if seed%3 == 2 {
+				s.Batch.MaxEvents = 7
+			}
+		}))
+		m.wanted = func(e *store.Event) bool { return (e.Offset-1)%3 != 0 || string(e.Data) == "{}" }
+		m.page = int(seed % 4 * 5)
+		j := newJudge(m, failing(chance))
+		small := limits{blocked: int32(1 + random.IntN(4)), walk: 1 + random.IntN(4)}
+		crashes := seed%2 == 1
+		n, most := 0, 0
+		for range 6 {
+			end, kill := liveWith(t, m, j, small)
+			for range 30 + random.IntN(120) {
+				e := randomEvent(n, random)
+				if random.IntN(60) == 0 {
+					e.Data = []byte("{}") // which the filter fails on
 				}
-				end, _ := liveWith(t, m, j, small)
-				time.Sleep(time.Minute)
-				m.edit(t, func(sub *subscriptions.Subscription) { sub.Filter = new(`!has(data.n) || int(data.n) % 3 != 0`) })
-				await(t, 24*time.Hour, "nothing owed", m.idle)
+				m.append(e)
+				n++
+				time.Sleep(time.Duration(random.IntN(8)) * time.Millisecond)
+				m.mu.Lock()
+				most = max(most, len(m.overflows))
+				m.mu.Unlock()
+			}
+			m.mu.Lock()
+			m.doubtful = random.IntN(3)
+			m.mu.Unlock()
+			time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
+			if crashes {
+				kill()
+			} else {
 				end()
-				j.verify(t, m.events, crashes)
-				if most == 0 {
-					t.Error("no key overflowed: this run has shown nothing")
-				}
-				if m.counts.Delivered != m.matching(1, 1<<60).Events || m.counts.Filtered+m.counts.Overflowed != 0 {
-					t.Errorf("of %d events that are wanted %+v", m.matching(1, 1<<60).Events, m.counts)
-				}
-			})
-		})
-	}
+				m.restart()
+			}
+		}
+		end, _ := liveWith(t, m, j, small)
+		time.Sleep(time.Minute)
+		m.edit(t, func(sub *subscriptions.Subscription) { sub.Filter = new(`!has(data.n) || int(data.n) % 3 != 0`) })
+		await(t, 24*time.Hour, "nothing owed", m.idle)
+		end()
+		j.verify(t, m.events, crashes)
+		if most == 0 {
+			t.Error("no key overflowed: this run has shown nothing")
+		}
+		if m.counts.Delivered != m.matching(1, 1<<60).Events || m.counts.Filtered+m.counts.Overflowed != 0 {
+			t.Errorf("of %d events that are wanted %+v", m.matching(1, 1<<60).Events, m.counts)
+		}
+	})
 }
 
 // Keys of an ordering_key cannot be read off the log, so they do not overflow: one that
@@ -89,12 +82,7 @@ func TestRowsOfAnOrderingKeyHoldTheirLaneAndNothingOverflows(t *testing.T) {
 		}))
 		m.page = 20
 		var healed atomic.Bool
-		j := newJudge(m, func(at store.Offset, _ int) (int, time.Duration) {
-			if at == 1 && !healed.Load() {
-				return 422, time.Millisecond
-			}
-			return 200, time.Millisecond
-		})
+		j := newJudge(m, refusedUntil(&healed))
 		const rows, events = 50, 1000
 		small := limits{blocked: 2, walk: 2, rows: rows}
 		_, kill := liveWith(t, m, j, small)
@@ -136,57 +124,51 @@ func TestOverflowsAreDrainedInOrderWhereTheOrderingIsEdited(t *testing.T) {
 			t.Error("no ordering was edited while keys overflowed: this has shown nothing")
 		}
 	})
-	for seed := range uint64(24) {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				random, chance := rand.New(rand.NewPCG(seed, 41)), rand.New(rand.NewPCG(seed, 42))
-				m := newMemory(simulated(patient))
-				m.page = int(seed % 4 * 5)
-				j := newJudge(m, failing(chance))
-				small := limits{blocked: int32(1 + random.IntN(4)), walk: 1 + random.IntN(4)}
-				crashes := seed%2 == 1
-				n := 0
-				write := func() {
-					for range 30 + random.IntN(60) {
-						e := randomEvent(n, random)
-						if e.OldKey = ""; e.Kind == store.KindTruncate { // not waited for: see DESIGN.md
-							e = rowEvent(n, random.IntN(4))
-						}
-						m.append(e)
-						n++
-						time.Sleep(time.Duration(random.IntN(8)) * time.Millisecond)
-					}
+	histories(t, 24, func(t *testing.T, seed uint64, random, chance *rand.Rand) {
+		m := newMemory(simulated(patient))
+		m.page = int(seed % 4 * 5)
+		j := newJudge(m, failing(chance))
+		small := limits{blocked: int32(1 + random.IntN(4)), walk: 1 + random.IntN(4)}
+		crashes := seed%2 == 1
+		n := 0
+		write := func() {
+			for range 30 + random.IntN(60) {
+				e := randomEvent(n, random)
+				if e.OldKey = ""; e.Kind == store.KindTruncate { // not waited for: see DESIGN.md
+					e = rowEvent(n, random.IntN(4))
 				}
-				for range 6 {
-					end, kill := liveWith(t, m, j, small)
-					write()
-					if old, overflows := m.ofOtherOrderings(); old == 0 {
-						edits.Add(int64(overflows))
-						m.edit(t, func(sub *subscriptions.Subscription) {
-							if sub.OrderingKey == nil {
-								sub.OrderingKey = new(`key`)
-							} else {
-								sub.OrderingKey = nil
-							}
-						})
-					}
-					write()
-					time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
-					if crashes {
-						kill()
+				m.append(e)
+				n++
+				time.Sleep(time.Duration(random.IntN(8)) * time.Millisecond)
+			}
+		}
+		for range 6 {
+			end, kill := liveWith(t, m, j, small)
+			write()
+			if old, overflows := m.ofOtherOrderings(); old == 0 {
+				edits.Add(int64(overflows))
+				m.edit(t, func(sub *subscriptions.Subscription) {
+					if sub.OrderingKey == nil {
+						sub.OrderingKey = new(`key`)
 					} else {
-						end()
-						m.restart()
+						sub.OrderingKey = nil
 					}
-				}
-				end, _ := liveWith(t, m, j, small)
-				await(t, 24*time.Hour, "nothing owed", m.idle)
+				})
+			}
+			write()
+			time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
+			if crashes {
+				kill()
+			} else {
 				end()
-				j.verify(t, m.events, crashes)
-			})
-		})
-	}
+				m.restart()
+			}
+		}
+		end, _ := liveWith(t, m, j, small)
+		await(t, 24*time.Hour, "nothing owed", m.idle)
+		end()
+		j.verify(t, m.events, crashes)
+	})
 }
 
 // ofOtherOrderings is how much is owed in the order of another ordering than the

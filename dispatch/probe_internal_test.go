@@ -84,11 +84,7 @@ func TestAnEventThatAlwaysFailsLetsThoseBehindItProbe(t *testing.T) {
 func TestALaneEndsAfterWhatItLent(t *testing.T) {
 	t.Parallel()
 	m := newMemory(simulated(nil))
-	d, err := newDispatcher(m, Config{Transport: newEndpoint(nil)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newSession(d, store.Lease{Instance: "sim", Epoch: 1})
+	s := sessionOver(t, m)
 	l := newLane(s, store.Lane{ID: 1, Cursor: 1, Subscription: m.sub}, nil, HoldNone)
 	guest := newLane(s, store.Lane{ID: 2, Cursor: 1, Subscription: m.sub, Replay: &store.Replay{}}, nil, HoldNone)
 	e := &entry{offset: 1, key: "k", heapIndex: -1}

@@ -2,7 +2,6 @@ package dispatch
 
 import (
 	"math/rand/v2"
-	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,27 +87,21 @@ func livesOfRelated(t *testing.T, m *memory, e *endpoint, random *rand.Rand, eac
 // a pause and over a crash, too.
 func TestTruncatesAndKeyChangesKeepTheirPlaceOverPausesAndCrashes(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(8) {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				random, chance := rand.New(rand.NewPCG(seed, 5)), rand.New(rand.NewPCG(seed, 6))
-				e := newEndpoint(func(string, int) (int, time.Duration) {
-					status := 200
-					if chance.IntN(10) < 3 {
-						status = 500
-					}
-					return status, time.Duration(chance.ExpFloat64()*200) * time.Millisecond
-				})
-				m := newMemory(simulated(func(s *subscriptions.Spec) { s.Retry.MaxAttempts = 1000; s.Retry.Max = s.Retry.Initial }))
-				n := livesOfRelated(t, m, e, random, 20, 50*time.Millisecond)
-				end, _ := life(t, m, e)
-				await(t, 2*time.Hour, "all delivered", func() bool { return e.delivered() == n })
-				end()
-				e.checkRelated(t, m.events)
-			})
+	histories(t, 8, func(t *testing.T, seed uint64, random, chance *rand.Rand) {
+		e := newEndpoint(func(string, int) (int, time.Duration) {
+			status := 200
+			if chance.IntN(10) < 3 {
+				status = 500
+			}
+			return status, time.Duration(chance.ExpFloat64()*200) * time.Millisecond
 		})
-	}
+		m := newMemory(simulated(func(s *subscriptions.Spec) { s.Retry.MaxAttempts = 1000; s.Retry.Max = s.Retry.Initial }))
+		n := livesOfRelated(t, m, e, random, 20, 50*time.Millisecond)
+		end, _ := life(t, m, e)
+		await(t, 2*time.Hour, "all delivered", func() bool { return e.delivered() == n })
+		end()
+		e.checkRelated(t, m.events)
+	})
 }
 
 // A truncate waits for an event that has failed, which a row holds, and for one

@@ -206,6 +206,40 @@ func liveWith(t *testing.T, m *memory, e http.RoundTripper, l limits) (end, kill
 	return end, kill
 }
 
+// histories runs a simulation for so many seeds, each with its own chances: random
+// is for what happens to it, chance for what the endpoint answers.
+func histories(t *testing.T, seeds uint64, run func(t *testing.T, seed uint64, random, chance *rand.Rand)) {
+	t.Helper()
+	for seed := range seeds {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				run(t, seed, rand.New(rand.NewPCG(seed, 1)), rand.New(rand.NewPCG(seed, 2)))
+			})
+		})
+	}
+}
+
+// sessionOver is a session that has not been started.
+func sessionOver(t *testing.T, s keeper) *session {
+	t.Helper()
+	d, err := newDispatcher(s, Config{Transport: newEndpoint(nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newSession(d, store.Lease{Instance: "sim", Epoch: 1})
+}
+
+// refusedUntil answers as an endpoint that refuses the log's first event for a time.
+func refusedUntil(healed *atomic.Bool) func(store.Offset, int) (int, time.Duration) {
+	return func(at store.Offset, _ int) (int, time.Duration) {
+		if at == 1 && !healed.Load() {
+			return 422, time.Millisecond
+		}
+		return 200, time.Millisecond
+	}
+}
+
 // await lets simulated time pass until ok.
 func await(t *testing.T, bound time.Duration, what string, ok func() bool) {
 	t.Helper()
@@ -252,41 +286,35 @@ func TestARandomlyFailingEndpointGetsEverythingInOrderOfItsKeys(t *testing.T) {
 
 func TestNothingIsLostOrReorderedOverManyCrashes(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(10) {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				random, chance := rand.New(rand.NewPCG(seed, 3)), rand.New(rand.NewPCG(seed, 4))
-				e := newEndpoint(func(string, int) (int, time.Duration) {
-					status := 200
-					if chance.IntN(10) < 2 {
-						status = 500
-					}
-					return status, time.Duration(chance.ExpFloat64()*30) * time.Millisecond
-				})
-				m := newMemory(simulated(func(s *subscriptions.Spec) { s.Retry.MaxAttempts = 1000; s.Retry.Max = s.Retry.Initial }))
-				n := 0
-				const lives = 30
-				for range lives {
-					_, kill := life(t, m, e)
-					for range random.IntN(300) {
-						m.append(rowEvent(n, random.IntN(20)))
-						n++
-						time.Sleep(time.Duration(random.IntN(5)) * time.Millisecond)
-					}
-					time.Sleep(time.Duration(random.IntN(500)) * time.Millisecond)
-					kill()
-				}
-				end, _ := life(t, m, e)
-				await(t, 2*time.Hour, "all delivered", func() bool { return e.delivered() == n })
-				end()
-				e.check(t, true)
-				if len(m.deliveries) != 0 {
-					t.Errorf("%d deliveries are left", len(m.deliveries))
-				}
-			})
+	histories(t, 10, func(t *testing.T, seed uint64, random, chance *rand.Rand) {
+		e := newEndpoint(func(string, int) (int, time.Duration) {
+			status := 200
+			if chance.IntN(10) < 2 {
+				status = 500
+			}
+			return status, time.Duration(chance.ExpFloat64()*30) * time.Millisecond
 		})
-	}
+		m := newMemory(simulated(func(s *subscriptions.Spec) { s.Retry.MaxAttempts = 1000; s.Retry.Max = s.Retry.Initial }))
+		n := 0
+		const lives = 30
+		for range lives {
+			_, kill := life(t, m, e)
+			for range random.IntN(300) {
+				m.append(rowEvent(n, random.IntN(20)))
+				n++
+				time.Sleep(time.Duration(random.IntN(5)) * time.Millisecond)
+			}
+			time.Sleep(time.Duration(random.IntN(500)) * time.Millisecond)
+			kill()
+		}
+		end, _ := life(t, m, e)
+		await(t, 2*time.Hour, "all delivered", func() bool { return e.delivered() == n })
+		end()
+		e.check(t, true)
+		if len(m.deliveries) != 0 {
+			t.Errorf("%d deliveries are left", len(m.deliveries))
+		}
+	})
 }
 
 func TestAFailingEventBlocksItsOwnKeyOnly(t *testing.T) {
@@ -369,34 +397,41 @@ func TestAnEventThatUsesUpItsBudgetBecomesADeadLetter(t *testing.T) {
 	}
 }
 
+// outliveStore takes the store away for two hours under load, in which at most so
+// many events are delivered.
+func outliveStore(t *testing.T, m *memory, e *endpoint, most int) {
+	t.Helper()
+	end, _ := life(t, m, e)
+	for n := range 3000 {
+		m.append(rowEvent(n, n%100))
+	}
+	await(t, time.Minute, "some delivered", func() bool { return e.delivered() > 500 })
+	m.mu.Lock()
+	m.down = errors.New("the store is down")
+	m.mu.Unlock()
+	time.Sleep(time.Hour)
+	before := e.delivered()
+	for n := range 3000 {
+		m.append(rowEvent(3000+n, n%100))
+	}
+	time.Sleep(time.Hour)
+	if after := e.delivered(); after-before > most {
+		t.Errorf("%d events were delivered while nothing could be settled", after-before)
+	}
+	m.mu.Lock()
+	m.down = nil
+	m.mu.Unlock()
+	await(t, time.Minute, "all delivered", func() bool { return e.delivered() == 6000 })
+	end()
+	e.check(t, false)
+}
+
 func TestAStoreThatIsDownStopsNeitherOrderNorMemory(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		e := newEndpoint(func(string, int) (int, time.Duration) { return 200, time.Millisecond })
 		m := newMemory(simulated(nil))
-		end, _ := life(t, m, e)
-		for n := range 3000 {
-			m.append(rowEvent(n, n%100))
-		}
-		await(t, time.Minute, "some delivered", func() bool { return e.delivered() > 500 })
-		m.mu.Lock()
-		m.down = errors.New("the store is down")
-		m.mu.Unlock()
-		time.Sleep(time.Hour)
-		before := e.delivered()
-		for n := range 3000 {
-			m.append(rowEvent(3000+n, n%100))
-		}
-		time.Sleep(time.Hour)
-		if after := e.delivered(); after-before > maxUnsettled {
-			t.Errorf("%d events were delivered while nothing could be settled", after-before)
-		}
-		m.mu.Lock()
-		m.down = nil
-		m.mu.Unlock()
-		await(t, time.Minute, "all delivered", func() bool { return e.delivered() == 6000 })
-		end()
-		e.check(t, false)
+		outliveStore(t, m, e, maxUnsettled)
 	})
 }
 

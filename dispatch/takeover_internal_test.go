@@ -141,11 +141,7 @@ func (s *lanesInTwo) LaneDeliveries(_ context.Context, id store.LaneID, _ bool) 
 func TestALaneThatCannotBeOpenedKeepsNoOtherFromItsEvents(t *testing.T) {
 	t.Parallel()
 	m := &lanesInTwo{memory: newMemory(simulated(nil)), broken: errors.New("no answer")}
-	d, err := newDispatcher(m, Config{Transport: newEndpoint(nil)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newSession(d, store.Lease{Instance: "sim", Epoch: 1})
+	s := sessionOver(t, m)
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	s.readCtx, s.flightCtx = over, over // lanes are only routed here

@@ -28,6 +28,28 @@ func (w *world) awaitGap(reason string) store.Gap {
 	return gap
 }
 
+// captureThings captures a table, of which one row has arrived.
+func (w *world) captureThings() (stop func()) {
+	w.t.Helper()
+	w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
+	stop = w.capture()
+	w.exec(`INSERT INTO things VALUES (1)`)
+	w.awaitRows(1)
+	return stop
+}
+
+// awaitCapturedAgain writes a row until it arrives.
+func (w *world) awaitCapturedAgain(n int64) {
+	w.t.Helper()
+	w.eventually(func() string {
+		w.exec(fmt.Sprintf(`DELETE FROM things WHERE n = %d`, n), fmt.Sprintf(`INSERT INTO things VALUES (%d)`, n))
+		if ns := w.numbers(); ns[len(ns)-1] != n {
+			return "the table is not captured again"
+		}
+		return ""
+	})
+}
+
 // mayBeAccepted checks that the state leaves gap when a person accepts it.
 func (w *world) mayBeAccepted() {
 	w.t.Helper()
@@ -43,10 +65,7 @@ func (w *world) mayBeAccepted() {
 func TestADroppedSlotIsAGapBehindWhichCaptureGoesOn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
-	stop := w.capture()
-	w.exec(`INSERT INTO things VALUES (1)`)
-	w.awaitRows(1)
+	stop := w.captureThings()
 	stop()
 	w.dropSlot()
 	w.exec(`INSERT INTO things VALUES (2)`)
@@ -79,10 +98,7 @@ func (w *world) dropSlot() {
 func TestASlotDroppedUnderUsIsAGap(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
-	w.capture()
-	w.exec(`INSERT INTO things VALUES (1)`)
-	w.awaitRows(1)
+	w.captureThings()
 	w.eventually(func() string {
 		_, err := w.source.Exec(t.Context(), `DO $$ BEGIN
 			PERFORM pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '`+w.slot()+`';
@@ -102,10 +118,7 @@ func TestASlotDroppedUnderUsIsAGap(t *testing.T) {
 func TestASlotMovedBySomebodyIsAGap(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
-	stop := w.capture()
-	w.exec(`INSERT INTO things VALUES (1)`)
-	w.awaitRows(1)
+	stop := w.captureThings()
 	stop()
 	w.exec(`INSERT INTO things VALUES (2)`)
 	w.eventually(func() string {
@@ -130,10 +143,7 @@ func TestASlotMovedBySomebodyIsAGap(t *testing.T) {
 func TestAPublicationDroppedUnderUsIsMadeAnewAndAGap(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
-	w.capture()
-	w.exec(`INSERT INTO things VALUES (1)`)
-	w.awaitRows(1)
+	w.captureThings()
 	w.exec(`DROP PUBLICATION `+pgx.Identifier{w.slot()}.Sanitize(), `INSERT INTO things VALUES (2)`)
 	w.awaitGap("publication was dropped")
 	w.exec(`INSERT INTO things VALUES (3)`)
@@ -149,10 +159,7 @@ func TestAPublicationDroppedUnderUsIsMadeAnewAndAGap(t *testing.T) {
 func TestAPublicationMadeAnewBySomebodyIsAGap(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
-	w.capture()
-	w.exec(`INSERT INTO things VALUES (1)`)
-	w.awaitRows(1)
+	w.captureThings()
 	name := pgx.Identifier{w.slot()}.Sanitize()
 	w.exec(`DROP PUBLICATION `+name, `INSERT INTO things VALUES (2)`,
 		`CREATE PUBLICATION `+name+` FOR TABLE things WITH (publish_via_partition_root = true)`)
@@ -184,13 +191,7 @@ func TestATableTakenOutOfThePublicationIsAGapThatNamesIt(t *testing.T) {
 				w.start(w.config())
 			}
 			w.awaitGap(`taken out of the publication: "public"."things"`)
-			w.eventually(func() string {
-				w.exec(`DELETE FROM things WHERE n = 2`, `INSERT INTO things VALUES (2)`)
-				if ns := w.numbers(); ns[len(ns)-1] != 2 {
-					return "the table is not captured again"
-				}
-				return ""
-			})
+			w.awaitCapturedAgain(2)
 			w.mayBeAccepted()
 		})
 	}
@@ -217,10 +218,7 @@ func TestAnInvalidatedSlotIsAGap(t *testing.T) {
 	t.Parallel()
 	cluster := storetest.Cluster(t, map[string]string{"max_slot_wal_keep_size": "1MB", "max_wal_size": "32MB", "min_wal_size": "32MB"})
 	w := newWorldAt(t, cluster.URL("postgres"), storetest.Open(t))
-	w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
-	stop := w.capture()
-	w.exec(`INSERT INTO things VALUES (1)`)
-	w.awaitRows(1)
+	stop := w.captureThings()
 	stop()
 	w.eventually(func() string {
 		w.exec(`SELECT pg_switch_wal()`, `CREATE TABLE IF NOT EXISTS noise (n bigint)`, `INSERT INTO noise VALUES (1)`, `CHECKPOINT`)
@@ -241,9 +239,9 @@ func TestAnInvalidatedSlotIsAGap(t *testing.T) {
 	}
 }
 
-// refuses has the store refuse to insert into a table. It returns how often it
-// has, and what ends it.
-func (w *world) refuses(at, table string) (times func() int64, end func()) {
+// refuses has the store refuse to insert into a table. It returns what waits until
+// it has, and what ends it.
+func (w *world) refuses(at, table string) (awaitRefused, end func()) {
 	w.t.Helper()
 	db := pool(w.t, at)
 	exec := func(sql string) {
@@ -257,14 +255,17 @@ func (w *world) refuses(at, table string) (times func() int64, end func()) {
 	exec(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 		RAISE EXCEPTION 'refused for the %th time', nextval('public.refused'); END $$`)
 	exec(`CREATE TRIGGER refuse BEFORE INSERT ON rowcall.` + table + ` FOR EACH ROW EXECUTE FUNCTION refuse()`)
-	times = func() (n int64) {
+	awaitRefused = func() {
 		w.t.Helper()
-		if err := db.QueryRow(w.t.Context(), `SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM refused`).Scan(&n); err != nil {
-			w.t.Fatal(err)
-		}
-		return n
+		w.eventually(func() string {
+			var refused bool
+			if err := db.QueryRow(w.t.Context(), `SELECT is_called FROM refused`).Scan(&refused); err != nil || !refused {
+				return fmt.Sprintf("the start did not come so far (error %v)", err)
+			}
+			return ""
+		})
 	}
-	return times, func() {
+	return awaitRefused, func() {
 		w.t.Helper()
 		exec(`DROP TRIGGER refuse ON rowcall.` + table)
 	}
@@ -280,21 +281,13 @@ func TestAGapIsNotForgottenByAStartThatIsCutShort(t *testing.T) {
 				t.Parallel()
 				url := storetest.URL(t)
 				w := newWorldAt(t, storetest.EmptyURL(t), storetest.OpenWith(t, store.Config{URL: url}))
-				w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
-				stop := w.capture()
-				w.exec(`INSERT INTO things VALUES (1)`)
-				w.awaitRows(1)
+				stop := w.captureThings()
 				stop()
 				w.exec(`ALTER PUBLICATION `+pgx.Identifier{w.slot()}.Sanitize()+` DROP TABLE things`, `INSERT INTO things VALUES (2)`)
 
-				refused, end := w.refuses(url, at)
+				awaitRefused, end := w.refuses(url, at)
 				stop = w.start(w.config())
-				w.eventually(func() string {
-					if refused() == 0 {
-						return "the start did not come so far"
-					}
-					return ""
-				})
+				awaitRefused()
 				if killed {
 					stop()
 				}
@@ -303,13 +296,7 @@ func TestAGapIsNotForgottenByAStartThatIsCutShort(t *testing.T) {
 					w.start(w.config())
 				}
 				w.awaitGap(`taken out of the publication: "public"."things"`)
-				w.eventually(func() string {
-					w.exec(`DELETE FROM things WHERE n = 3`, `INSERT INTO things VALUES (3)`)
-					if ns := w.numbers(); ns[len(ns)-1] != 3 {
-						return "the table is not captured again"
-					}
-					return ""
-				})
+				w.awaitCapturedAgain(3)
 				w.mayBeAccepted()
 			})
 		}
@@ -321,20 +308,12 @@ func TestASlotWhosePublicationWasDroppedIsGoneBeforeThatIsMadeAnew(t *testing.T)
 	t.Parallel()
 	url := storetest.URL(t)
 	w := newWorldAt(t, storetest.EmptyURL(t), storetest.OpenWith(t, store.Config{URL: url}))
-	w.exec(`CREATE TABLE things (n bigint PRIMARY KEY)`)
-	stop := w.capture()
-	w.exec(`INSERT INTO things VALUES (1)`)
-	w.awaitRows(1)
+	stop := w.captureThings()
 	stop()
 	w.exec(`DROP PUBLICATION `+pgx.Identifier{w.slot()}.Sanitize(), `INSERT INTO things VALUES (2)`)
-	refused, end := w.refuses(url, "relations")
+	awaitRefused, end := w.refuses(url, "relations")
 	stop = w.start(w.config())
-	w.eventually(func() string {
-		if refused() == 0 {
-			return "the start did not come so far"
-		}
-		return ""
-	})
+	awaitRefused()
 	stop()
 	var slots, publications int
 	err := w.source.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1),

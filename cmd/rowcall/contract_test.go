@@ -13,19 +13,27 @@ import (
 	"github.com/rowcall/rowcall/store/storetest"
 )
 
+// delivering starts rowcall beside a database with a table of orders, whose events
+// go to a receiver.
+func delivering(t *testing.T) (database, addr string, env []string, receiver *hooktest.Receiver) {
+	t.Helper()
+	database = storetest.EmptyURL(t)
+	execSQL(t, database, "CREATE TABLE orders (id int PRIMARY KEY)")
+	c := newConfig(t, database)
+	receiver = hooktest.Start(t, hooktest.Config{})
+	addr = start(t, c)
+	env = clientEnv(addr, c)
+	eventually(t, env, "streaming", "sources")
+	if got := call(t, env, "subs", "create", "--name=all", "--events=public.**", "--endpoint="+receiver.URL()); got.code != exitOK {
+		t.Fatalf("create: %+v", got)
+	}
+	return database, addr, env, receiver
+}
+
 // What the interface promises under /metrics is there after one delivery.
 func TestEveryMetricOfTheContractIsThere(t *testing.T) {
 	t.Parallel()
-	database := storetest.EmptyURL(t)
-	execSQL(t, database, "CREATE TABLE orders (id int PRIMARY KEY)")
-	c := newConfig(t, database)
-	receiver := hooktest.Start(t, hooktest.Config{})
-	addr := start(t, c)
-	env := clientEnv(addr, c)
-	eventually(t, env, "streaming", "sources")
-	if got := call(t, env, "subs", "create", "--name=all", "--events=**", "--endpoint="+receiver.URL()); got.code != exitOK {
-		t.Fatalf("create: %+v", got)
-	}
+	database, addr, _, receiver := delivering(t)
 	execSQL(t, database, "INSERT INTO orders VALUES (1)")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

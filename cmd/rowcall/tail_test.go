@@ -8,21 +8,11 @@ import (
 	"time"
 
 	"github.com/rowcall/rowcall/dispatch/hooktest"
-	"github.com/rowcall/rowcall/store/storetest"
 )
 
 func TestATailShowsAWriteAndItsAttemptAndATestShowsTheEndpoint(t *testing.T) {
 	t.Parallel()
-	database := storetest.EmptyURL(t)
-	execSQL(t, database, "CREATE TABLE orders (id int PRIMARY KEY)")
-	c := newConfig(t, database)
-	receiver := hooktest.Start(t, hooktest.Config{})
-	addr := start(t, c)
-	env := clientEnv(addr, c)
-	eventually(t, env, "streaming", "sources")
-	if got := call(t, env, "subs", "create", "--name=all", "--events=public.**", "--endpoint="+receiver.URL()); got.code != exitOK {
-		t.Fatalf("create: %+v", got)
-	}
+	database, _, env, receiver := delivering(t)
 
 	tail := rowcall(t, env, "tail", "--type=public.orders.*", "--data")
 	stdout, err := tail.StdoutPipe()
