@@ -59,6 +59,15 @@ type boardRow struct {
 	Blocked       int64               `json:"blocked"`
 	Dead          int64               `json:"dead"`
 	OldestAt      *time.Time          `json:"oldest_at" doc:"Commit time of the oldest event that waits, is retried or blocked."`
+	Recent        *recentTries        `json:"recent" doc:"The last hour; null: not asked for."`
+}
+
+// recentTries is how the last hour went, minute by minute.
+type recentTries struct {
+	From         time.Time `json:"from" doc:"When the first minute begins."`
+	Delivered    []int64   `json:"delivered" doc:"Events that were accepted in each of 60 minutes, replays included; the newest has not ended. Some seconds behind. With ROWCALL_ATTEMPTS=failures, 0."`
+	Failed       []int64   `json:"failed" doc:"Tries that failed."`
+	DrainSeconds *float64  `json:"drain_seconds" doc:"Until what waits has gone, at the rate of the last five minutes: at most, as waiting is. null: nothing waits, something holds it, or nothing went."`
 }
 
 type logCount struct {
@@ -80,6 +89,13 @@ type board struct {
 	Items      []boardRow  `json:"items"`
 	NextCursor *string     `json:"next_cursor" doc:"Send it as cursor to get the next page; null on the last."`
 	Totals     boardTotals `json:"totals"`
+	Labels     []labelUse  `json:"labels" doc:"The 100 labels that most subscriptions have, whatever the filters, by name."`
+}
+
+// labelUse is a label and how many subscriptions have it.
+type labelUse struct {
+	Label string `json:"label" doc:"key=value"`
+	Count int    `json:"count"`
 }
 
 type (
@@ -89,6 +105,7 @@ type (
 		Condition    string `query:"condition" enum:"disabled,faulty,parked,probing,recovering,failing,paused,closed,healthy"`
 		Label        string `query:"label" doc:"With this label: key=value, or key."`
 		Search       string `query:"q" doc:"With this text in name, URL, events or labels, whatever its case."`
+		Recent       bool   `query:"recent" doc:"With how the last hour went."`
 	}
 	boardOutput struct{ Body board }
 )
@@ -115,11 +132,12 @@ func (a *API) listBoard(ctx context.Context, in *boardInput) (*boardOutput, erro
 		return nil, err
 	}
 	search := strings.ToLower(in.Search)
+	rows = slices.DeleteFunc(rows, func(r boardRow) bool { return !sees(ctx, r.Labels) })
+	labels := labelsOf(rows)
 	rows = slices.DeleteFunc(rows, func(r boardRow) bool {
-		return in.Condition != "" && r.Condition != in.Condition ||
-			!r.labelled(in.Label) || !r.mentions(search) || !sees(ctx, r.Labels)
+		return in.Condition != "" && r.Condition != in.Condition || !r.labelled(in.Label) || !r.mentions(search)
 	})
-	out := &boardOutput{Body: board{Items: []boardRow{}, Totals: totalsOf(rows)}}
+	out := &boardOutput{Body: board{Items: []boardRow{}, Totals: totalsOf(rows), Labels: labels}}
 	slices.SortFunc(rows, func(x, y boardRow) int { return cmp.Compare(x.place(), y.place()) })
 	for _, r := range rows {
 		if r.place() <= after {
@@ -131,7 +149,10 @@ func (a *API) listBoard(ctx context.Context, in *boardInput) (*boardOutput, erro
 		}
 		out.Body.Items = append(out.Body.Items, r)
 	}
-	return out, nil
+	if in.Recent {
+		err = a.addRecent(ctx, out.Body.Items, time.Now())
+	}
+	return out, err
 }
 
 // boardRows are all there are; where only is not empty, that one.
@@ -235,6 +256,15 @@ func (r *boardRow) mentions(text string) bool {
 	return in(r.Name) || in(r.URL) || in(string(r.Subscription)) || slices.ContainsFunc(r.Events, in)
 }
 
+// held reports whether something keeps what waits from going.
+func (r *boardRow) held() bool {
+	switch r.Condition {
+	case conditionDisabled, conditionFaulty, conditionParked, conditionProbing, conditionPaused, conditionClosed:
+		return true
+	}
+	return false
+}
+
 func totalsOf(rows []boardRow) boardTotals {
 	t := boardTotals{Conditions: map[string]int{}}
 	for _, condition := range conditions() {
@@ -246,11 +276,10 @@ func totalsOf(rows []boardRow) boardTotals {
 		t.Retrying += r.Retrying
 		t.Dead += r.Dead
 		t.Held += r.Blocked
-		switch r.Condition {
-		case conditionDisabled, conditionFaulty, conditionParked, conditionProbing, conditionPaused, conditionClosed:
+		if r.held() {
 			t.Held += r.Waiting.Events
 			t.HeldBytes += r.Waiting.Bytes
-		default:
+		} else {
 			t.OnTheWay += r.Waiting.Events
 		}
 	}

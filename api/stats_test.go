@@ -63,6 +63,23 @@ func TestStatsAccountForEventsAndShowHowTriesWent(t *testing.T) {
 	if one.Balance.Matched != 6 || one.Captured != nil || one.Sum.Captured != nil || one.Series[3].Captured != nil {
 		t.Errorf("of one: %+v", one)
 	}
+	// The board says the same of each, and labels of all that is seen.
+	board, err := c.Endpoints(t.Context(), client.BoardQuery{Recent: true, Label: "team"})
+	if err != nil || len(board.Items) != 1 || len(board.Labels) != 1 || board.Labels[0] != (client.LabelUse{Label: "team=growth", Count: 1}) {
+		t.Fatalf("%+v, %v", board, err)
+	}
+	sum := func(of []int64) (n int64) {
+		for _, v := range of {
+			n += v
+		}
+		return n
+	}
+	if r := board.Items[0].Recent; r == nil || len(r.Delivered) != 60 || len(r.Failed) != 60 || sum(r.Delivered) != 1 || sum(r.Failed) != 1 || r.DrainSeconds != nil {
+		t.Errorf("%+v", r)
+	}
+	if plain, err := c.Endpoints(t.Context(), client.BoardQuery{Label: "team=x"}); err != nil || len(plain.Items) != 0 || len(plain.Labels) != 1 {
+		t.Errorf("%+v, %v", plain, err)
+	}
 	key := w.newKey(`{"name":"growth","scopes":["read"],"labels":{"team":"growth"}}`).Key
 	restricted, err := client.New(client.Config{BaseURL: "http://rowcall.test", Key: key, Transport: inProcess{w}})
 	if err != nil {
@@ -71,6 +88,9 @@ func TestStatsAccountForEventsAndShowHowTriesWent(t *testing.T) {
 	seen := get(func() (client.Stats, error) { return restricted.Stats(t.Context(), "") }, 2)
 	if seen.Balance.Matched != 6 || seen.Captured != nil || seen.Sum.Captured != nil || seen.Totals.Conditions["healthy"] != 1 {
 		t.Errorf("by a restricted key: %+v", seen)
+	}
+	if board, err := restricted.Endpoints(t.Context(), client.BoardQuery{Recent: true}); err != nil || len(board.Items) != 1 || sum(board.Items[0].Recent.Delivered) != 1 {
+		t.Errorf("by a restricted key: %+v, %v", board, err)
 	}
 	w.do(request{method: "GET", path: "/v1/subscriptions/" + other + "/stats", key: key}).problem(t, http.StatusNotFound, "not-found")
 	w.do(request{method: "GET", path: "/v1/stats?window=year", scope: api.ScopeRead}).problem(t, http.StatusUnprocessableEntity, "validation")

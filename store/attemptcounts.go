@@ -124,6 +124,14 @@ func (s *Store) countAttempts(ctx context.Context) error {
 	return nil
 }
 
+// wantCounts has the counts brought up to date soon: whoever asks again sees more.
+func (s *Store) wantCounts() {
+	select {
+	case s.wanted <- struct{}{}:
+	default:
+	}
+}
+
 // AttemptCount is how the tries went that ended in a step of time.
 type AttemptCount struct {
 	At                time.Time // when the step begins
@@ -172,10 +180,7 @@ GROUP BY at, took ORDER BY at`
 // first: of one subscription and its replays, of those with labels, or of all. They
 // are some seconds behind the history, and no more than that while they are asked for.
 func (s *Store) AttemptCounts(ctx context.Context, of subscriptions.ID, labels Labels, step time.Duration, since time.Time) ([]AttemptCount, error) {
-	select {
-	case s.wanted <- struct{}{}: // whoever asks again sees more
-	default:
-	}
+	s.wantCounts()
 	rows, err := s.pool.Query(ctx, attemptCountsSQL, int(step/time.Second), since, of, labels.json())
 	if err != nil {
 		return nil, fmt.Errorf("read attempt counts: %w", err)
@@ -197,6 +202,41 @@ func (s *Store) AttemptCounts(ctx context.Context, of subscriptions.ID, labels L
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read attempt counts: %w", err)
+	}
+	return found, nil
+}
+
+// Tries are how those of a subscription went that ended in a step of time.
+type Tries struct {
+	At                time.Time // when the step begins
+	Delivered, Failed int64
+	Own               int64 // of Delivered, those that no replay asked for
+}
+
+const recentTriesSQL = `
+SELECT c.subscription, a.at, sum(a.delivered)::bigint, sum(a.failed)::bigint, coalesce(sum(a.delivered) FILTER (WHERE c.replay IS NULL), 0)::bigint
+FROM rowcall.cursors c JOIN rowcall.attempt_counts a ON a.lane = c.lane
+WHERE c.subscription = ANY($1) AND a.step = $2 AND a.at >= $3
+GROUP BY c.subscription, a.at ORDER BY c.subscription, a.at`
+
+// RecentTries returns the steps since a time in which there were tries, oldest
+// first, of each of some subscriptions: AttemptCounts of many, in one query, without
+// how long they took.
+func (s *Store) RecentTries(ctx context.Context, of []subscriptions.ID, step time.Duration, since time.Time) (map[subscriptions.ID][]Tries, error) {
+	s.wantCounts()
+	rows, err := s.pool.Query(ctx, recentTriesSQL, of, int(step/time.Second), since)
+	if err != nil {
+		return nil, fmt.Errorf("read recent tries: %w", err)
+	}
+	found := make(map[subscriptions.ID][]Tries, len(of))
+	var id subscriptions.ID
+	var t Tries
+	if _, err := pgx.ForEachRow(rows, []any{&id, &t.At, &t.Delivered, &t.Failed, &t.Own}, func() error {
+		t.At = t.At.UTC()
+		found[id] = append(found[id], t)
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("read recent tries: %w", err)
 	}
 	return found, nil
 }

@@ -77,6 +77,17 @@ func TestAttemptsAreCountedOnceWhoeverSavesAndCountsThem(t *testing.T) {
 		if one := sum(lanes["x"].Subscription.ID, step); one.Delivered+one.Failed != all/2 {
 			t.Errorf("of one, by %s: %+v", step, one)
 		}
+		tries, err := b.RecentTries(t.Context(), []subscriptions.ID{lanes["x"].Subscription.ID}, step, time.Now().Add(-4*time.Hour))
+		if err != nil || len(tries) != 1 {
+			t.Fatalf("%v, %v", tries, err)
+		}
+		var delivered, failed, own int64
+		for _, of := range tries[lanes["x"].Subscription.ID] {
+			delivered, failed, own = delivered+of.Delivered, failed+of.Failed, own+of.Own
+		}
+		if one := sum(lanes["x"].Subscription.ID, step); delivered != one.Delivered || failed != one.Failed || own != delivered {
+			t.Errorf("by %s: %d delivered, %d of them its own, %d failed; want %+v", step, delivered, own, failed, one)
+		}
 	}
 }
 

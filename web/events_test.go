@@ -23,7 +23,7 @@ func TestWhatAnExpressionHoldsIsSaid(t *testing.T) {
 	w.exec(`UPDATE rowcall.cursors SET health = '{"hold":"filter_error","hold_error":"no such key: op","hold_version":1}'`)
 	for path, want := range map[string]string{
 		"/":                        "Nothing flows: orders",
-		"/subscriptions":           "1 subscription, 1 faulty.",
+		"/subscriptions":           "1 subscription: 1 faulty.",
 		"/subscriptions/" + sub.ID: "on most of them it fails: no such key: op",
 	} {
 		if page := w.page(path); !strings.Contains(page, want) || path == "/" && !strings.Contains(page, "no such key: op") {

@@ -1,7 +1,9 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -20,7 +22,7 @@ type subscriptionView struct {
 	Window   string
 	Windows  []windowOption
 	Charts   []chart
-	Drain    time.Duration // until what waits has gone, as fast as it went lately; 0: not known
+	Drain    time.Duration // until what waits has gone, at most; 0: not known
 	Held     bool
 	May      map[string]bool
 }
@@ -32,7 +34,7 @@ func readSubscription(v *visit) (subscriptionView, error) {
 		return subscriptionView{}, err
 	}
 	view := subscriptionView{Subscription: sub, May: map[string]bool{"deliver": v.may("deliver"), "write": v.may("write"), "replay": v.may("deliver") && !v.restricted()}}
-	found, err := v.api.Endpoints(v.Context(), client.BoardQuery{Subscription: sub.ID})
+	found, err := v.api.Endpoints(v.Context(), client.BoardQuery{Subscription: sub.ID, Recent: true})
 	if err != nil {
 		return subscriptionView{}, err
 	}
@@ -61,7 +63,7 @@ func showSubscription(v *visit) error {
 		return err
 	}
 	view.Owed, view.Terms = balance(&stats.Balance, &stats.Totals)
-	view.Charts, view.Drain = charts(&stats, v.now), drain(&stats, view.Row.Waiting.Events, v.now)
+	view.Charts, view.Drain = charts(&stats, v.now), drainOf(view.Row.Recent)
 	tries, err := v.api.Attempts(v.Context(), client.AttemptQuery{PageQuery: client.PageQuery{Limit: 10}, Subscription: view.ID})
 	if err != nil {
 		return err
@@ -82,24 +84,6 @@ func showSubscription(v *visit) error {
 		view.Changes = changeRows(made.Items, names, map[string]string{view.ID: view.Name})
 	}
 	return v.render("subscription", "subscriptions", subscriptionTitle(&view), view)
-}
-
-// drain is how long what waits takes to go, at the speed of the last steps; 0
-// where nothing waits or nothing went.
-func drain(s *client.Stats, waiting int64, now time.Time) time.Duration {
-	var delivered int64
-	steps := s.Series[max(0, len(s.Series)-5):]
-	if waiting <= 0 || len(steps) == 0 {
-		return 0
-	}
-	for i := range steps {
-		delivered += steps[i].Delivered
-	}
-	took := now.Sub(steps[0].At)
-	if delivered == 0 || took <= 0 {
-		return 0
-	}
-	return max(time.Second, time.Duration(float64(took)*float64(waiting)/float64(delivered)).Round(time.Second))
 }
 
 // subscriptionTitle says how it stands.
@@ -134,6 +118,7 @@ type action struct {
 	Name, Title, Text, Button string
 	Danger                    bool
 	Scope                     string
+	Asks                      bool   // a page asks first, wherever it is pressed
 	done                      string // a notice
 	do                        func(v *visit, id string, version int64) error
 }
@@ -144,7 +129,7 @@ func findAction(name string, view *subscriptionView) (action, bool) {
 	switch name {
 	case "pause":
 		return action{
-			Name: name, Title: "Pause " + view.Name + "?", Button: "Pause", Scope: "deliver", done: "paused",
+			Name: name, Title: "Pause " + view.Name + "?", Button: "Pause", Scope: "deliver", Asks: true, done: "paused",
 			Text: "What is in flight finishes. From then on its events are held, in order, and nothing is lost until the hold limit.",
 			do: func(v *visit, id string, _ int64) error {
 				_, err := v.noting().PauseSubscription(v.Context(), id)
@@ -173,7 +158,7 @@ func findAction(name string, view *subscriptionView) (action, bool) {
 		}, true
 	case "delete":
 		return action{
-			Name: name, Title: "Delete " + view.Name + "?", Button: "Delete " + view.Name, Danger: true, Scope: "write",
+			Name: name, Title: "Delete " + view.Name + "?", Button: "Delete " + view.Name, Danger: true, Scope: "write", Asks: true,
 			Text: "Its cursor, its dead letters and what it has not been sent (at most " + waiting + ", " + plural(view.Row.Dead, "dead letter", "dead letters") +
 				") go with it and cannot be brought back. Pause it to keep them.",
 			do: func(v *visit, id string, version int64) error {
@@ -182,7 +167,7 @@ func findAction(name string, view *subscriptionView) (action, bool) {
 		}, true
 	case "rotate":
 		return action{
-			Name: name, Title: "Make a new signing secret for " + view.Name + "?", Button: "Make a new secret", Scope: "write",
+			Name: name, Title: "Make a new signing secret for " + view.Name + "?", Button: "Make a new secret", Scope: "write", Asks: true,
 			Text: "The new secret is shown once. Deliveries are signed with both for the time of the overlap, so the receiver can change over without refusing anything.",
 		}, true
 	}
@@ -192,7 +177,24 @@ func findAction(name string, view *subscriptionView) (action, bool) {
 type confirmView struct {
 	subscriptionView
 	Action  action
+	Back    string // where it came from
 	Problem string
+}
+
+// askFirst shows what an action will do; problem says why it was not done.
+func (v *visit) askFirst(status int, view subscriptionView, act action, problem string) error {
+	return v.write(status, "confirm-subscription",
+		frame{Title: act.Title, Section: "subscriptions", View: confirmView{view, act, cmp.Or(v.back(), "/subscriptions/"+view.ID), problem}})
+}
+
+// back is the page of the board that a request came from, with its filters; empty
+// where it came from elsewhere.
+func (v *visit) back() string {
+	u, err := url.Parse(v.FormValue("back"))
+	if err != nil || u.Path != "/subscriptions" || u.IsAbs() || u.Host != "" {
+		return ""
+	}
+	return thisPage(u)
 }
 
 func confirmSubscription(v *visit) error {
@@ -204,9 +206,11 @@ func confirmSubscription(v *visit) error {
 	if !ok {
 		return notFound(v)
 	}
-	return v.render("confirm-subscription", "subscriptions", act.Title, confirmView{view, act, ""})
+	return v.askFirst(http.StatusOK, view, act, "")
 }
 
+// actSubscription does what a page has asked about, or what a list offers in place:
+// that has no version.
 func actSubscription(v *visit) error {
 	form, err := v.form()
 	if err != nil {
@@ -221,19 +225,18 @@ func actSubscription(v *visit) error {
 		return notFound(v)
 	}
 	version, err := strconv.ParseInt(form.Get("version"), 10, 64)
-	if err != nil || version < 1 {
-		return v.render("confirm-subscription", "subscriptions", act.Title, confirmView{view, act, ""})
+	if act.Asks && (err != nil || version < 1) {
+		return v.askFirst(http.StatusOK, view, act, "")
 	}
-	if act.Name == "rotate" {
+	switch act.Name {
+	case "rotate":
 		return rotateSecret(v, view, act, form.Get("overlap"), version)
-	}
-	if act.Name == "test" {
+	case "test":
 		return testSubscription(v, view, act)
 	}
 	err = act.do(v, view.ID, version)
 	if p := fieldProblem(err); p != "" {
-		return v.write(http.StatusConflict, "confirm-subscription",
-			frame{Title: act.Title, Section: "subscriptions", View: confirmView{view, act, p}})
+		return v.askFirst(http.StatusConflict, view, act, p)
 	}
 	if err != nil {
 		return err
@@ -241,7 +244,7 @@ func actSubscription(v *visit) error {
 	if act.Name == "delete" {
 		return v.redirect("/subscriptions", "deleted")
 	}
-	return v.redirect("/subscriptions/"+view.ID, act.done)
+	return v.redirect(cmp.Or(v.back(), "/subscriptions/"+view.ID), act.done)
 }
 
 // testedView is what became of a test event.
@@ -254,8 +257,7 @@ type testedView struct {
 func testSubscription(v *visit, view subscriptionView, act action) error {
 	tried, err := v.noting().TestSubscription(v.Context(), view.ID)
 	if p := fieldProblem(err); p != "" {
-		return v.write(http.StatusConflict, "confirm-subscription",
-			frame{Title: act.Title, Section: "subscriptions", View: confirmView{view, act, p}})
+		return v.askFirst(http.StatusConflict, view, act, p)
 	}
 	if err != nil {
 		return err
@@ -282,8 +284,7 @@ func testSubscription(v *visit, view subscriptionView, act action) error {
 func rotateSecret(v *visit, view subscriptionView, act action, overlap string, version int64) error {
 	sub, err := v.noting().RotateSecret(v.Context(), view.ID, overlap, version)
 	if p := fieldProblem(err); p != "" {
-		return v.write(http.StatusUnprocessableEntity, "confirm-subscription",
-			frame{Title: act.Title, Section: "subscriptions", View: confirmView{view, act, p}})
+		return v.askFirst(http.StatusUnprocessableEntity, view, act, p)
 	}
 	if err != nil {
 		return err

@@ -163,7 +163,11 @@ func (v *visit) noting() *client.Client {
 // redirect answers a POST that did what it should; done is one of notices.
 func (v *visit) redirect(path, done string) error {
 	if done != "" {
-		path += "?done=" + done
+		sign := "?"
+		if strings.Contains(path, "?") {
+			sign = "&"
+		}
+		path += sign + "done=" + done
 	}
 	http.Redirect(v.w, v.Request, path, http.StatusSeeOther)
 	return nil

@@ -29,6 +29,15 @@ type BoardRow struct {
 	Blocked       int64             `json:"blocked"`
 	Dead          int64             `json:"dead"`
 	OldestAt      *time.Time        `json:"oldest_at"`
+	Recent        *RecentTries      `json:"recent"` // nil: not asked for
+}
+
+// RecentTries is how the last hour went, minute by minute.
+type RecentTries struct {
+	From         time.Time `json:"from"`
+	Delivered    []int64   `json:"delivered"`
+	Failed       []int64   `json:"failed"`
+	DrainSeconds *float64  `json:"drain_seconds"` // at most; nil: nothing waits, is held, or nothing went
 }
 
 // LogCount is a number of events and their bytes.
@@ -51,12 +60,21 @@ type BoardTotals struct {
 type Board struct {
 	Page[BoardRow]
 	Totals BoardTotals `json:"totals"`
+	Labels []LabelUse  `json:"labels"` // the commonest, by name
+}
+
+// LabelUse is a label, key=value, and how many subscriptions have it.
+type LabelUse struct {
+	Label string `json:"label"`
+	Count int    `json:"count"`
 }
 
 // BoardQuery selects subscriptions for Endpoints.
 type BoardQuery struct {
 	PageQuery
 	Subscription, Condition, Label, Search string
+
+	Recent bool // with how the last hour went
 }
 
 // Endpoints lists subscriptions with the health of their endpoints, worst first.
@@ -66,6 +84,9 @@ func (c *Client) Endpoints(ctx context.Context, q BoardQuery) (b Board, err erro
 	set(v, "condition", q.Condition)
 	set(v, "label", q.Label)
 	set(v, "q", q.Search)
+	if q.Recent {
+		v.Set("recent", "true")
+	}
 	return b, c.get(ctx, &b, v, "v1", "endpoints")
 }
 

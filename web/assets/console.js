@@ -34,6 +34,7 @@ setInterval(showTimes, 1000);
 
 // Parts that may change are fetched anew and put in place, unless somebody is
 // using them.
+const opened = CSS.supports("selector(:popover-open)") ? ":popover-open" : "#none";
 const live = [...document.querySelectorAll("[data-live]")].map((part) => part.id);
 async function refresh() {
   if (document.hidden || !live.length) return;
@@ -48,7 +49,7 @@ async function refresh() {
   for (const id of [...live, "nav-dead"]) {
     const now = document.getElementById(id);
     const next = page.getElementById(id);
-    if (!now || !next || now.matches(":hover") && now.querySelector("table") || now.contains(document.activeElement)) continue;
+    if (!now || !next || now.matches(":hover") && now.querySelector("table") || now.contains(document.activeElement) || now.querySelector(opened)) continue;
     showTimes(next);
     if (now.innerHTML !== next.innerHTML) now.replaceChildren(...next.childNodes);
   }
@@ -80,6 +81,7 @@ document.addEventListener("keydown", (event) => {
   else if (key === "j") select(row + 1);
   else if (key === "k") select(row - 1);
   else if (key === "x") rows()[row]?.querySelector("input[type=checkbox]")?.click();
+  else if (key === "a") rows()[row]?.querySelector("button[popovertarget]")?.click();
   else if (key === "?") document.getElementById("help")?.showModal();
   else return;
   event.preventDefault();
