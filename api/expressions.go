@@ -38,11 +38,13 @@ func (a *API) checkExpressions(ctx context.Context, spec *subscriptions.Spec) (w
 	return append([]string{}, warnings...), err
 }
 
-// warnings are what is to be said of the expressions of a subscription that is
-// there: faults too, for tables change.
+// warnings are what is to be said of a subscription that is there: that its
+// configuration has the last word, and what its expressions fail on, faults too,
+// for tables change.
 func (a *API) warnings(ctx context.Context, known *knownTables, sub *subscriptions.Subscription, health store.EndpointHealth) ([]string, error) {
+	declared := declaredWarning(sub)
 	if !sub.HasExpressions() {
-		return []string{}, nil
+		return append([]string{}, declared...), nil
 	}
 	tables, err := known.get(ctx, a.store)
 	if err != nil {
@@ -52,6 +54,7 @@ func (a *API) warnings(ctx context.Context, known *knownTables, sub *subscriptio
 	if err != nil {
 		warnings = []string{err.Error()}
 	}
+	warnings = append(declared, warnings...)
 	if health.HoldError != "" && health.HoldVersion == sub.Version {
 		warnings = append([]string{"events are held until it is edited, for on most of them it fails: " + health.HoldError}, warnings...)
 	}

@@ -23,7 +23,8 @@ type subscription struct {
 	Secret      string              `json:"secret,omitempty" doc:"The newest signing secret: in the answer to create and to rotate, and never again."`
 	PublicKeys  []string            `json:"public_keys" doc:"Where signing names v1a, the ed25519 public keys that verify its signatures, newest first; two while a rotated secret is still active."`
 	PreviousEnd *time.Time          `json:"previous_secret_ends_at" doc:"While a rotated secret is still active, when it ends; else null."`
-	Warnings    []string            `json:"warnings" doc:"What of its expressions fails, or comes late, on some events of the tables that it matches now."`
+	ManagedBy   string              `json:"managed_by" doc:"Owner of the configuration that declares it, which every start makes it what it says; empty: none does."`
+	Warnings    []string            `json:"warnings" doc:"What of its expressions fails, or comes late, on some events of the tables that it matches now; and, where the configuration declares it, that an edit lasts until the next start."`
 	CreatedAt   time.Time           `json:"created_at"`
 	UpdatedAt   time.Time           `json:"updated_at"`
 	Version     int64               `json:"version" doc:"Grows with every edit; it is also the ETag."`
@@ -55,7 +56,7 @@ type endpointTLS struct {
 func showSubscription(s subscriptions.Subscription, health store.EndpointHealth) subscription {
 	out := subscription{
 		ID: s.ID, Spec: s.Spec, State: s.State, StateReason: s.StateReason, Health: healthShown(health, time.Now()),
-		CreatedAt: s.CreatedAt.UTC(), UpdatedAt: s.UpdatedAt.UTC(), Version: s.Version,
+		ManagedBy: s.ManagedBy, CreatedAt: s.CreatedAt.UTC(), UpdatedAt: s.UpdatedAt.UTC(), Version: s.Version,
 		Endpoint: endpoint{URL: s.Endpoint.URL, Headers: s.Endpoint.Headers, Timeout: s.Endpoint.Timeout},
 	}
 	if auth := s.Endpoint.Auth; auth != nil {
@@ -89,7 +90,8 @@ func showSubscription(s subscriptions.Subscription, health store.EndpointHealth)
 // judge of a body is subscriptions.ParseSpec.
 type subscriptionInput struct {
 	subscriptions.Spec
-	Start startInput `json:"start"`
+	Start  startInput           `json:"start"`
+	Secret subscriptions.Secret `json:"secret" doc:"The signing secret, in the form of Standard Webhooks 1.0, of 24 to 64 bytes. Left out, one is made, which is better: it is in the answer."`
 }
 
 // subscriptionPatch is the body of PATCH, as the document describes it.

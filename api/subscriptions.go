@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -86,7 +87,7 @@ func (a *API) registerSubscriptions() {
 	handle(a, huma.Operation{
 		OperationID: "delete-subscription", Method: http.MethodDelete, Path: one, Tags: tags,
 		Summary:     "Delete a subscription",
-		Description: "Its cursor and deliveries go with it; its attempts stay until their retention.",
+		Description: "Its cursor and deliveries go with it; its attempts stay until their retention. One that the configuration declares is not deleted (409).",
 	}, ScopeWrite, a.deleteSubscription)
 	handle(a, huma.Operation{
 		OperationID: "pause-subscription", Method: http.MethodPost, Path: one + "/pause", Tags: tags,
@@ -147,7 +148,7 @@ func (a *API) createSubscription(ctx context.Context, in *createInput) (*created
 	if err := checkJSON(in.RawBody); err != nil {
 		return nil, err
 	}
-	spec, specErr := subscriptions.ParseSpec(in.RawBody, "start")
+	spec, specErr := subscriptions.ParseSpec(in.RawBody, "start", "secret")
 	if specErr == nil {
 		specErr = a.checkURLs(spec)
 	}
@@ -156,13 +157,16 @@ func (a *API) createSubscription(ctx context.Context, in *createInput) (*created
 		warnings, specErr = a.checkExpressions(ctx, &spec)
 	}
 	start, startErr := parseStart(in.RawBody)
-	if err := joinFields(specErr, startErr); err != nil {
+	secret, secretErr := parseSecret(in.RawBody)
+	if err := joinFields(specErr, startErr, secretErr); err != nil {
 		return nil, err
 	}
 	if err := staysSeen(ctx, spec.Labels); err != nil {
 		return nil, err
 	}
-	secret := subscriptions.NewSigningSecret()
+	if secret.IsZero() {
+		secret = subscriptions.NewSigningSecret()
+	}
 	sub := subscriptions.Subscription{
 		ID: subscriptions.NewID(), State: subscriptions.Active, Spec: spec, Secrets: []subscriptions.Secret{secret},
 	}
@@ -231,6 +235,10 @@ func (a *API) deleteSubscription(ctx context.Context, in *EditInput) (*emptyOutp
 		}
 		if err := matchVersion(in.IfMatch, sub.Version); err != nil {
 			return nil, err
+		}
+		if sub.ManagedBy != "" {
+			return nil, newProblem(problemConflict, fmt.Sprintf("the subscription is declared in the configuration of rowcall (owner %q), and the next start "+
+				"would make it anew: take it out of the file and start rowcall again, then delete it; until then, pause it", sub.ManagedBy))
 		}
 		// What was changed meanwhile is looked at again: the key may no longer see it.
 		err = a.store.DeleteSubscription(ctx, sub.ID, sub.Version)

@@ -259,6 +259,7 @@ type manifest struct {
 	Kind       string
 	Metadata   struct{ Name string }
 	StringData map[string]string `yaml:"stringData"`
+	Data       map[string]string // of a ConfigMap
 	Spec       struct {
 		Selector any
 		Template struct {
@@ -357,10 +358,23 @@ func TestContainersHaveNoRightsThatTheyDoNotNeed(t *testing.T) {
 		if c.LivenessProbe == nil || c.ReadinessProbe == nil || c.StartupProbe == nil || c.Resources.Requests["memory"] == "" || c.Resources.Limits["memory"] == "" {
 			t.Errorf("%s: a probe or a resource is missing", path)
 		}
-		mounted := ""
+		var files []string
 		for _, m := range c.VolumeMounts {
-			if m.ReadOnly {
-				mounted = m.MountPath + "/"
+			if !m.ReadOnly {
+				t.Errorf("%s: %s may be written to", path, m.MountPath)
+			}
+			for key := range secret {
+				files = append(files, m.MountPath+"/"+key)
+			}
+			for _, document := range manifests(t, path) {
+				for name, content := range document.Data {
+					files = append(files, m.MountPath+"/"+name)
+					for _, named := range regexp.MustCompile(`\$\{file:([^}]*)\}`).FindAllStringSubmatch(content, -1) {
+						if _, key := filepath.Split(named[1]); secret[key] == "" {
+							t.Errorf("%s: %s names %s, which the secret lacks", path, name, named[1])
+						}
+					}
+				}
 			}
 		}
 		for _, e := range c.Env {
@@ -368,8 +382,8 @@ func TestContainersHaveNoRightsThatTheyDoNotNeed(t *testing.T) {
 			if settings[e.Name] {
 				t.Errorf("%s: %s stands in the environment", path, e.Name)
 			}
-			if key, isFile := strings.CutPrefix(e.Value, mounted); isFile && secret[key] == "" {
-				t.Errorf("%s: %s names a file that the secret lacks", path, e.Name)
+			if strings.HasPrefix(e.Value, "/") && !slices.Contains(files, e.Value) {
+				t.Errorf("%s: %s names a file that is not there", path, e.Name)
 			}
 		}
 	}
@@ -430,9 +444,22 @@ func TestTheSettingsOfKubernetesStartARealInstance(t *testing.T) {
 				t.Fatalf("%v: %s", err, said)
 			}
 			script := "echo \"$ROWCALL_SECRET_KEY\" > secret-key; echo \"$ROWCALL_API_KEY\" > api-key; echo '" + w.database + "' | tee database-url > source-url\n"
-			script += "unset ROWCALL_SECRET_KEY ROWCALL_API_KEY\n"
+			script += "unset ROWCALL_SECRET_KEY ROWCALL_API_KEY\necho \"whsec_$(head -c 32 /dev/urandom | base64)\" > signing-secret\n"
+			here := strings.NewReplacer("/run/secrets/rowcall/", w.shell.dir+"/", "/etc/rowcall/", w.shell.dir+"/")
+			var declares []string
+			for _, m := range manifests(t, path) {
+				for name, content := range m.Data {
+					script += "cat > '" + name + "' <<'END'\n" + here.Replace(content) + "END\n"
+					for _, sub := range regexp.MustCompile(`(?m)^ *- name: (.*)$`).FindAllStringSubmatch(content, -1) {
+						declares = append(declares, sub[1])
+					}
+				}
+			}
+			if filepath.Base(path) == "sidecar.yaml" && len(declares) == 0 {
+				t.Error("the sidecar declares no subscription")
+			}
 			for _, e := range c.Env {
-				value := strings.ReplaceAll(e.Value, "/run/secrets/rowcall/", w.shell.dir+"/")
+				value := here.Replace(e.Value)
 				switch e.Name {
 				case "ROWCALL_LISTEN":
 					value = w.listen
@@ -452,6 +479,12 @@ func TestTheSettingsOfKubernetesStartARealInstance(t *testing.T) {
 				}
 				return nil
 			})
+			for _, name := range declares {
+				said, err := w.shell.run(t.Context(), t, "ROWCALL_URL=http://"+w.listen+" bin/rowcall subscriptions get "+name+" -o json")
+				if err != nil || !strings.Contains(said, `"managed_by": "`+w.source+`"`) {
+					t.Errorf("%s is not declared: %v\n%s", name, err, said)
+				}
+			}
 			resp, err := http.Get("http://" + w.listen + "/metrics")
 			if err != nil {
 				t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 
 // seen is what the audit trail shows of it.
 func (r *subscriptionRow) seen() subscriptionSeen {
-	return subscriptionSeen{Spec: r.spec, State: r.state, StateReason: r.reason, PreviousEnds: r.previousEnds}
+	return subscriptionSeen{Spec: r.spec, State: r.state, StateReason: r.reason, ManagedBy: r.managedBy, PreviousEnds: r.previousEnds}
 }
 
 // subscriptionSeen is what the audit trail shows of a subscription: its spec,
@@ -22,6 +22,7 @@ type subscriptionSeen struct {
 	Spec         json.RawMessage
 	State        subscriptions.State
 	StateReason  string
+	ManagedBy    string
 	PreviousEnds *time.Time
 }
 
@@ -32,6 +33,9 @@ func (v subscriptionSeen) MarshalJSON() ([]byte, error) {
 		return nil, err
 	}
 	members["state"], members["state_reason"] = v.State, v.StateReason
+	if v.ManagedBy != "" {
+		members["managed_by"] = v.ManagedBy
+	}
 	if v.PreviousEnds != nil {
 		members["previous_secret_ends_at"] = v.PreviousEnds.UTC()
 	}
@@ -40,7 +44,7 @@ func (v subscriptionSeen) MarshalJSON() ([]byte, error) {
 
 func subscriptionObject(id subscriptions.ID) string { return "subscription/" + string(id) }
 
-const seenSQL = `SELECT spec, state, state_reason, previous_ends FROM rowcall.subscriptions WHERE id = $1 FOR UPDATE`
+const seenSQL = `SELECT spec, state, state_reason, managed_by, previous_ends FROM rowcall.subscriptions WHERE id = $1 FOR UPDATE`
 
 // readSeen reads what the audit trail is to show of a subscription, nil where no
 // change is audited or there is no such subscription.
@@ -49,7 +53,7 @@ func readSeen(ctx context.Context, tx pgx.Tx, id subscriptions.ID) (any, error) 
 		return nil, nil
 	}
 	var v subscriptionSeen
-	err := tx.QueryRow(ctx, seenSQL, id).Scan(&v.Spec, &v.State, &v.StateReason, &v.PreviousEnds)
+	err := tx.QueryRow(ctx, seenSQL, id).Scan(&v.Spec, &v.State, &v.StateReason, &v.ManagedBy, &v.PreviousEnds)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}

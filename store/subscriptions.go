@@ -25,8 +25,8 @@ type Start struct {
 }
 
 const insertSubscriptionSQL = `
-INSERT INTO rowcall.subscriptions (id, name, state, state_reason, spec, secrets, endpoint_secrets, previous_ends)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO rowcall.subscriptions (id, name, state, state_reason, spec, secrets, endpoint_secrets, previous_ends, managed_by)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 RETURNING version, created_at, updated_at`
 
 const insertCursorSQL = `
@@ -53,7 +53,7 @@ func (s *Store) CreateSubscription(ctx context.Context, sub *subscriptions.Subsc
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, insertSubscriptionSQL, sub.ID, row.name, row.state, row.reason, row.spec, row.secrets,
-			row.endpointSecrets, row.previousEnds).
+			row.endpointSecrets, row.previousEnds, row.managedBy).
 			Scan(&row.version, &row.createdAt, &row.updatedAt)
 		if err != nil {
 			return err
@@ -114,14 +114,14 @@ const updateSubscriptionSQL = `
 UPDATE rowcall.subscriptions
 SET name = $3, state = $4, state_reason = $5, spec = $6,
     previous_ends = CASE WHEN $7::bytea IS NULL THEN previous_ends ELSE $9 END, secrets = coalesce($7, secrets),
-    endpoint_secrets = coalesce($8, endpoint_secrets), version = version + 1, updated_at = now()
+    endpoint_secrets = coalesce($8, endpoint_secrets), managed_by = $10, version = version + 1, updated_at = now()
 WHERE id = $1 AND version = $2 AND deleted_at IS NULL
 RETURNING version, updated_at`
 
 const subscriptionExistsSQL = `
 SELECT EXISTS (SELECT FROM rowcall.subscriptions WHERE id = $1 AND deleted_at IS NULL)`
 
-// UpdateSubscription saves spec, state, state reason and secrets where the
+// UpdateSubscription saves spec, state, state reason, secrets and ManagedBy where the
 // version is still version; ErrConflict where it is not, or where the name is
 // taken. Signing secrets that are stored stay where sub has none; so do those of
 // endpoint.auth and endpoint.tls where sub lacks one that these call for, which
@@ -143,7 +143,7 @@ func (s *Store) UpdateSubscription(ctx context.Context, sub *subscriptions.Subsc
 			return err
 		}
 		err = tx.QueryRow(ctx, updateSubscriptionSQL, sub.ID, version, row.name, row.state, row.reason, row.spec, row.secrets,
-			row.endpointSecrets, row.previousEnds).
+			row.endpointSecrets, row.previousEnds, row.managedBy).
 			Scan(&row.version, &row.updatedAt)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return staleVersion(ctx, tx, sub.ID, version)
@@ -219,7 +219,7 @@ func (s *Store) DeleteSubscription(ctx context.Context, id subscriptions.ID, ver
 
 // subscriptionColumns are what scanSubscription reads, of rowcall.subscriptions s.
 const subscriptionColumns = `s.id, s.version, s.state, s.state_reason, s.created_at, s.updated_at, s.spec, s.secrets,
-  s.endpoint_secrets, s.previous_ends`
+  s.endpoint_secrets, s.previous_ends, s.managed_by`
 
 const subscriptionSQL = `SELECT ` + subscriptionColumns + `
 FROM rowcall.subscriptions s WHERE s.id = $1 AND s.deleted_at IS NULL`
@@ -238,10 +238,11 @@ func (s *Store) Subscription(ctx context.Context, id subscriptions.ID) (subscrip
 
 // SubscriptionFilter selects subscriptions for a list.
 type SubscriptionFilter struct {
-	Name   string // exact, or empty
-	State  subscriptions.State
-	Labels Labels
-	After  subscriptions.ID // keyset: ids above it
+	Name      string // exact, or empty
+	State     subscriptions.State
+	Labels    Labels
+	ManagedBy string           // exact, or empty
+	After     subscriptions.ID // keyset: ids above it
 }
 
 const subscriptionsSQL = `SELECT ` + subscriptionColumns + `
@@ -250,11 +251,12 @@ WHERE s.deleted_at IS NULL AND s.id > $1
   AND ($2 = '' OR s.name = $2)
   AND ($3 = '' OR s.state = $3)
   AND ($5::jsonb = '{}' OR s.spec->'labels' @> $5)
+  AND ($6 = '' OR s.managed_by = $6)
 ORDER BY s.id LIMIT $4`
 
 // Subscriptions lists subscriptions by id.
 func (s *Store) Subscriptions(ctx context.Context, f SubscriptionFilter, limit int) ([]subscriptions.Subscription, error) {
-	rows, err := s.pool.Query(ctx, subscriptionsSQL, f.After, cleanText(f.Name), string(f.State), limit, f.Labels.json())
+	rows, err := s.pool.Query(ctx, subscriptionsSQL, f.After, cleanText(f.Name), string(f.State), limit, f.Labels.json(), cleanText(f.ManagedBy))
 	if err != nil {
 		return nil, fmt.Errorf("list subscriptions: %w", err)
 	}
@@ -293,6 +295,7 @@ type subscriptionRow struct {
 	name                 string
 	state                subscriptions.State
 	reason               string
+	managedBy            string
 	spec                 []byte
 	secrets              []byte // sealed
 	endpointSecrets      []byte // sealed; empty: there are none
@@ -302,7 +305,7 @@ type subscriptionRow struct {
 }
 
 func (s *Store) subscriptionRow(sub *subscriptions.Subscription) (subscriptionRow, error) {
-	row := subscriptionRow{name: cleanText(sub.Name), state: sub.State, reason: cleanText(sub.StateReason)}
+	row := subscriptionRow{name: cleanText(sub.Name), state: sub.State, reason: cleanText(sub.StateReason), managedBy: cleanText(sub.ManagedBy)}
 	if row.state == "" {
 		row.state = subscriptions.Active
 	}
@@ -342,7 +345,7 @@ func (s *Store) scanSubscription(row pgx.Row, more ...any) (subscriptions.Subscr
 	var previousEnds *time.Time
 	err := row.Scan(append([]any{
 		&sub.ID, &sub.Version, &sub.State, &sub.StateReason, &sub.CreatedAt, &sub.UpdatedAt,
-		&spec, &sealed, &sealedEndpoint, &previousEnds,
+		&spec, &sealed, &sealedEndpoint, &previousEnds, &sub.ManagedBy,
 	}, more...)...)
 	if err != nil {
 		return sub, err

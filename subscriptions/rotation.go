@@ -41,6 +41,23 @@ func (s *Subscription) Rotate(now time.Time, overlap Duration) error {
 	return nil
 }
 
+// UseSecret makes a secret that is given the newest; it changes nothing where that
+// is so. The one before it goes on signing for overlap, from 0 to MaxOverlap, and
+// any other ends at once: what is given is what receivers were told of.
+func (s *Subscription) UseSecret(secret Secret, now time.Time, overlap Duration) {
+	s.EndSecrets(now)
+	if len(s.Secrets) > 0 && s.Secrets[0].Equal(secret) {
+		return
+	}
+	s.PreviousEnds = time.Time{}
+	secrets := []Secret{secret}
+	if overlap > 0 && len(s.Secrets) > 0 {
+		secrets = append(secrets, s.Secrets[0])
+		s.PreviousEnds = now.Add(overlap.D()).UTC().Truncate(time.Microsecond) // as it is stored
+	}
+	s.Secrets = secrets
+}
+
 // EndSecrets drops the secrets whose time is over.
 func (s *Subscription) EndSecrets(now time.Time) {
 	if s.PreviousEnds.IsZero() || now.Before(s.PreviousEnds) {

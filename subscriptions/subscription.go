@@ -44,6 +44,7 @@ type Subscription struct {
 	Version     int64 // grows with every edit of Spec or State
 	State       State
 	StateReason string // why it is paused or disabled; empty when active
+	ManagedBy   string // whose configuration declares it; empty: none does
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 	Spec

@@ -22,6 +22,8 @@ type formView struct {
 	Others   []string // problems of no field of the form
 	Tried    *tryout  // nil: nothing was tried
 	MayTry   bool
+
+	ManagedBy string // owner of the configuration that declares it; empty: none does
 }
 
 func newSubscription(v *visit) error {
@@ -51,7 +53,7 @@ func editSubscription(v *visit) error {
 	if err != nil {
 		return err
 	}
-	view := formView{ID: sub.ID, Version: sub.Version, Name: sub.Name, Sections: sections(), MayTry: !v.restricted()}
+	view := formView{ID: sub.ID, Version: sub.Version, Name: sub.Name, ManagedBy: sub.ManagedBy, Sections: sections(), MayTry: !v.restricted()}
 	fill(view.Sections, of)
 	return v.render("form", "subscriptions", "Edit "+sub.Name, view)
 }
@@ -76,7 +78,7 @@ func saveSubscription(v *visit) error {
 		return &client.Problem{Type: client.Malformed, Status: http.StatusBadRequest, Title: "The form is incomplete", Detail: "open it again"}
 	}
 	if _, err := v.api.PatchSubscription(v.Context(), sub.ID, patchOf(form, of), version); err != nil {
-		return v.again("Edit "+sub.Name, formView{ID: sub.ID, Version: version, Name: sub.Name}, form, err)
+		return v.again("Edit "+sub.Name, formView{ID: sub.ID, Version: version, Name: sub.Name, ManagedBy: sub.ManagedBy}, form, err)
 	}
 	return v.redirect("/subscriptions/"+sub.ID, "saved")
 }

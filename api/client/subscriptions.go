@@ -106,7 +106,8 @@ type Window struct {
 // NewSubscription is the body of create.
 type NewSubscription struct {
 	Spec
-	Start any `json:"start,omitempty"` // "now" (default), "earliest", an offset (a number), or a time (RFC 3339 text)
+	Start  any    `json:"start,omitempty"`  // "now" (default), "earliest", an offset (a number), or a time (RFC 3339 text)
+	Secret string `json:"secret,omitempty"` // the signing secret; empty: one is made
 }
 
 // Subscription is a subscription as the API shows it.
@@ -118,7 +119,8 @@ type Subscription struct {
 	Health      string    `json:"health"`           // healthy, parked, probing, recovering
 	Secret      string    `json:"secret,omitempty"` // in the answers to create and rotate only
 	PublicKeys  []string  `json:"public_keys"`      // with signing v1a: "whpk_" and base64, newest first
-	Warnings    []string  `json:"warnings"`         // of its expressions
+	ManagedBy   string    `json:"managed_by"`       // owner of the configuration that declares it; empty: none does
+	Warnings    []string  `json:"warnings"`         // of its expressions, and of the configuration that declares it
 	CreatedAt   time.Time `json:"created_at"`
 	UpdatedAt   time.Time `json:"updated_at"`
 	Version     int64     `json:"version"`

@@ -25,8 +25,8 @@ func (applyCmd) Help() string {
 	return clientHelp + `
 
 A document declares subscriptions by name, with members as in the API; what it
-leaves out gets its default. ${NAME} in a text is the environment variable; $${
-stands for itself. Those that apply makes are labelled rowcall/owner=<owner>,
+leaves out gets its default. ${NAME} in a text is the environment variable,
+${file:/path} the content of a file; $${ stands for itself. Those that apply makes are labelled rowcall/owner=<owner>,
 and --prune deletes none but these. To apply a document again changes nothing.
 
   owner: billing
@@ -60,6 +60,7 @@ func (c *applyCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
+	c.Prune = c.Prune || doc.prune
 	if c.Prune && doc.owner == "" {
 		return usageError{errors.New("apply: --prune deletes what the owner of the document has made: give it a member owner")}
 	}
@@ -122,6 +123,9 @@ func (c *applyCmd) plan(doc declared, there []client.Subscription) ([]step, erro
 		if !exists {
 			steps = append(steps, step{Action: "create", Name: d.name, body: d.body, Changes: differences("", map[string]any{}, d.want)})
 			continue
+		}
+		if sub.ManagedBy != "" {
+			return nil, fmt.Errorf("apply: subscription %q is declared in the configuration of rowcall (owner %q): declare it there alone", d.name, sub.ManagedBy)
 		}
 		owner := sub.Labels[ownerLabel]
 		if owner != "" && owner != doc.owner {

@@ -107,7 +107,7 @@ subscriptions:
   - 7
 `))
 	for _, want := range []string{
-		"ower is not known here", "${NOWHERE} is not set", "subscriptions[0].events", "subscriptions[1].nonsense", "subscriptions[1].name stands twice", "subscriptions[2] is no object",
+		"ower is not known here", "${NOWHERE} is not set", "subscriptions[0].events", "subscriptions[1].nonsense", `subscriptions[1].name "a" stands twice`, "subscriptions[2] is no object",
 	} {
 		if !strings.Contains(got.stderr, want) {
 			t.Errorf("no %q in\n%s", want, got.stderr)

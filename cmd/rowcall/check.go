@@ -17,19 +17,21 @@ import (
 type checkCmd struct {
 	storeFlags
 	sourceFlags
+	egressFlags
 	Output string `short:"o" enum:"table,json" default:"table" placeholder:"FORMAT" help:"table, or json for programs."`
 }
 
 // Help is shown below the summary.
 func (checkCmd) Help() string {
-	return `It connects as serve would, creates nothing and changes nothing. Every fault comes with its remedy, mostly SQL. Exit
+	return `It connects as serve would, creates nothing and changes nothing. What the configuration file declares is judged as serve
+would, but for expressions, which need the tables that were captured. Every fault comes with its remedy, mostly SQL. Exit
 code 1 where there is a fault; warnings do not count.
 
 Example:
   ROWCALL_DATABASE_URL='postgres://app:secret@db/app?sslmode=verify-full' rowcall check`
 }
 
-// finding is one line of check: of the store or of the source.
+// finding is one line of check: of the configuration file, the store or the source.
 type finding struct {
 	Of     string `json:"of"`
 	Level  string `json:"level"` // ok, warning, fault
@@ -41,12 +43,17 @@ type finding struct {
 func (c *checkCmd) Run(ctx context.Context, p *program) error {
 	store := c.storeFlags.parse(p.settings)
 	source, name, tables := c.sourceFlags.parse(p.settings, store)
+	doc := p.settings.configured(name, c.egressFlags.parse(p.settings))
 	if err := p.settings.err(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	findings := checkStore(ctx, store)
+	var findings []finding
+	if len(doc.subs) > 0 {
+		findings = append(findings, finding{"config", "ok", plural(len(doc.subs), "subscription") + " declared by owner " + doc.owner, ""})
+	}
+	findings = append(findings, checkStore(ctx, store)...)
 	of, err := postgres.Check(ctx, postgres.Config{Name: name, URL: source, Tables: tables})
 	for _, f := range of {
 		findings = append(findings, finding{"source", f.Level, f.What, f.Remedy})

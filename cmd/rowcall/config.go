@@ -41,6 +41,8 @@ type config struct {
 	egressAllow string
 	egressHTTP  bool
 
+	declared declared // by the configuration file
+
 	retention         time.Duration
 	logMaxBytes       int64
 	deadRetention     time.Duration
@@ -72,6 +74,22 @@ type listenFlags struct {
 	TLSKeyFile  string `placeholder:"FILE" help:"Its private key in PEM."`
 }
 
+// egressFlags say where requests may go.
+type egressFlags struct {
+	EgressAllow string `placeholder:"LIST" help:"Targets beyond the public internet: private, or CIDRs and host patterns, with ports, comma-separated."`
+	EgressHTTP  bool   `name:"egress-http" help:"Allow plain http to public targets too."`
+}
+
+// parse checks the setting; nil where it is wrong.
+func (f *egressFlags) parse(s *settings) *dispatch.Guard {
+	guard, err := dispatch.NewGuard(dispatch.GuardConfig{Allow: f.EgressAllow, PlainHTTP: f.EgressHTTP})
+	if err != nil {
+		s.add(fault{envName("egress_allow"), "is wrong (" + err.Error() + ")", "write private, or CIDRs and host patterns such as 10.0.0.0/8:8443,*.internal"})
+		return nil
+	}
+	return guard
+}
+
 // logFlags say what is logged.
 type logFlags struct {
 	LogLevel  string `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error; by default ${default}."`
@@ -93,8 +111,7 @@ type serveFlags struct {
 
 	APIRate string `default:"500" placeholder:"N" help:"Requests a second to the API of one key, twice as many at once; 0 for no limit; by default ${default}."`
 
-	EgressAllow string `placeholder:"LIST" help:"Targets beyond the public internet: private, or CIDRs and host patterns, with ports, comma-separated."`
-	EgressHTTP  bool   `name:"egress-http" help:"Allow plain http to public targets too."`
+	egressFlags
 
 	Retention         string `default:"168h" placeholder:"DURATION" help:"How long delivered events stay in the log; by default ${default}."`
 	LogMaxBytes       string `default:"32GiB" placeholder:"SIZE" help:"Disk for the log; by default ${default}."`
@@ -166,9 +183,7 @@ func (f *serveFlags) parse(s *settings, stderr *os.File) (config, error) {
 			s.add(fault{envName("public_url"), "is not an address people can open", "write it as https://rowcall.example.com"})
 		}
 	}
-	if _, err := dispatch.NewGuard(dispatch.GuardConfig{Allow: c.egressAllow}); err != nil {
-		s.add(fault{envName("egress_allow"), "is wrong (" + err.Error() + ")", "write private, or CIDRs and host patterns such as 10.0.0.0/8:8443,*.internal"})
-	}
+	c.declared = s.configured(c.sourceName, f.egressFlags.parse(s))
 	return c, s.err()
 }
 

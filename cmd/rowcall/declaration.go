@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
+	"github.com/rowcall/rowcall/api"
 	"github.com/rowcall/rowcall/subscriptions"
 )
 
@@ -16,109 +19,147 @@ const ownerLabel = "rowcall/owner"
 // declared is a document.
 type declared struct {
 	owner string
+	prune bool // what the owner declared before, and does not any more, is deleted
 	subs  []declaredSub
 }
 
 type declaredSub struct {
-	name string
-	body map[string]any // as sent: with secrets
-	want map[string]any // as compared: with defaults, and without secrets
+	at    string // where it stands, for messages
+	name  string
+	body  map[string]any // as sent: with secrets
+	want  map[string]any // as compared: with defaults, and without secrets
+	given api.Declaration
 }
 
-// declared reads a document, with what its variables stand for, and judges all
-// that it declares.
+// declared reads the document of apply.
 func (p *program) declared(path string) (declared, error) {
 	raw, err := p.document(path)
 	if err != nil {
 		return declared{}, err
 	}
-	var missing []string
-	expanded, _ := expand(raw, p.settings.env, &missing).(map[string]any)
-	for _, name := range slices.Compact(slices.Sorted(slices.Values(missing))) {
-		p.settings.add(fault{"${" + name + "}", "is not set", "set the environment variable, or write $${ for the characters themselves"})
+	doc := p.settings.declared(raw, func(i int) string { return fmt.Sprintf("subscriptions[%d]", i) })
+	if err := p.settings.err(); err != nil {
+		return declared{}, err
 	}
-	doc := declared{}
-	list, isList := expanded["subscriptions"].([]any)
-	owner, isText := expanded["owner"].(string)
+	for i := range doc.subs {
+		write(doc.subs[i].body, doc.owner, "labels", ownerLabel)
+		write(doc.subs[i].want, doc.owner, "labels", ownerLabel)
+	}
+	return doc, nil
+}
+
+// declared judges a document, with what its variables stand for. at says where the
+// subscription of an index stands.
+func (s *settings) declared(members map[string]any, at func(int) string) declared {
+	var doc declared
+	list, isList := members["subscriptions"].([]any)
 	if !isList {
-		p.settings.add(fault{"subscriptions", "is no list", "declare subscriptions: a list of objects with name, events and endpoint"})
+		s.add(fault{"subscriptions", "is no list", "declare subscriptions: a list of objects with name, events and endpoint"})
 	}
-	if _, given := expanded["owner"]; given && (!isText || owner == "") {
-		p.settings.add(fault{"owner", "is no text", "name who declares these subscriptions, as in owner: billing"})
-	}
-	for key := range expanded {
-		if key != "subscriptions" && key != "owner" {
-			p.settings.add(fault{key, "is not known here", "a document has owner and subscriptions"})
+	if owner, given := members["owner"]; given {
+		doc.owner, _ = owner.(string)
+		if n := utf8.RuneCountInString(doc.owner); n == 0 || n > 100 || strings.ContainsFunc(doc.owner, unicode.IsControl) {
+			s.add(fault{"owner", "is no name", "name who declares these subscriptions in 1 to 100 characters, as in owner: billing"})
 		}
 	}
-	doc.owner = owner
+	if prune, given := members["prune"]; given {
+		var isBool bool
+		if doc.prune, isBool = prune.(bool); !isBool {
+			s.add(fault{"prune", "is neither true nor false", "write prune: true to have what is not declared any more deleted"})
+		}
+		if doc.prune && doc.owner == "" {
+			s.add(fault{"prune", "needs an owner", "name who declares these subscriptions, as in owner: billing: nobody else's are deleted"})
+		}
+	}
+	for key := range members {
+		if !declarationKeys[key] {
+			s.add(fault{key, "is not known here", "a document has owner, prune and subscriptions"})
+		}
+	}
 	seen := map[string]bool{}
 	for i, item := range list {
-		at := fmt.Sprintf("subscriptions[%d]", i)
+		place := at(i)
 		body, ok := item.(map[string]any)
 		if !ok {
-			p.settings.add(fault{at, "is no object", "give it name, events and endpoint"})
+			s.add(fault{place, "is no object", "give it name, events and endpoint"})
 			continue
 		}
-		if owner != "" {
-			write(body, owner, "labels", ownerLabel)
-		}
-		d, faults := readDeclared(at, body)
-		for _, f := range faults {
-			p.settings.add(f)
-		}
+		d := s.declaredSub(place, body)
 		if seen[d.name] && d.name != "" {
-			p.settings.add(fault{at + ".name", "stands twice", "names are unique"})
+			s.add(fault{place + ".name", fmt.Sprintf("%q stands twice", d.name), "names are unique"})
 		}
 		seen[d.name] = true
 		doc.subs = append(doc.subs, d)
 	}
-	return doc, p.settings.err()
+	return doc
 }
 
-func readDeclared(at string, body map[string]any) (declaredSub, []fault) {
-	name, _ := body["name"].(string)
-	d := declaredSub{name: name, body: body}
+// declarationKeys are what a document may have, and a configuration file beside its
+// settings.
+var declarationKeys = map[string]bool{"owner": true, "prune": true, "subscriptions": true}
+
+const declarationRemedy = "see subscriptions in the API's document"
+
+// declaredSub judges one subscription of a document.
+func (s *settings) declaredSub(at string, body map[string]any) declaredSub {
+	d := declaredSub{at: at, body: body}
+	d.name, _ = body["name"].(string)
+	before := len(s.faults)
+	s.expand(at, body)
+	missing := s.faults[before:] // what could not be filled in is not judged as well
+	d.name, _ = body["name"].(string)
 	text, err := json.Marshal(body)
 	if err != nil {
-		return d, []fault{{at, "cannot be written as JSON", "use texts as keys"}}
+		s.add(fault{at, "cannot be written as JSON", "use texts as keys"})
+		return d
 	}
-	spec, err := subscriptions.ParseSpec(text, "start")
+	d.given, err = api.ReadDeclaration(text)
 	if fields, ok := errors.AsType[subscriptions.FieldErrors](err); ok {
-		var faults []fault
 		for _, f := range fields {
-			faults = append(faults, fault{strings.TrimSuffix(at+"."+f.Field, "."), f.Message, "see subscriptions in the API's document"})
+			found := d.fault(f)
+			if !slices.ContainsFunc(missing, func(m fault) bool { return strings.HasPrefix(m.setting, found.setting+": ") }) {
+				s.add(found)
+			}
 		}
-		return d, faults
+		return d
+	}
+	if err == nil {
+		d.want, err = shape(d.given.Spec)
 	}
 	if err != nil {
-		return d, []fault{{at, err.Error(), "see subscriptions in the API's document"}}
+		s.add(fault{at, err.Error(), declarationRemedy})
 	}
-	if d.want, err = shape(spec); err != nil {
-		return d, []fault{{at, err.Error(), "see subscriptions in the API's document"}}
-	}
-	return d, nil
+	return d
 }
 
-// expand puts environment variables in the place of ${NAME}, in every text of a
-// document; those that are missing are gathered.
-func expand(v any, env func(string) (string, bool), missing *[]string) any {
+// fault names a field of the subscription, and the subscription.
+func (d *declaredSub) fault(f subscriptions.FieldError) fault {
+	problem := f.Message
+	if d.name != "" {
+		problem = fmt.Sprintf("of %q %s", d.name, problem)
+	}
+	return fault{strings.TrimSuffix(d.at+"."+f.Field, "."), problem, declarationRemedy}
+}
+
+// expand puts what is referred to in the place of ${NAME}, an environment variable,
+// and ${file:/path}, the content of a file, in every text of a value.
+func (s *settings) expand(at string, v any) any {
 	switch v := v.(type) {
 	case map[string]any:
 		for name, member := range v {
-			v[name] = expand(member, env, missing)
+			v[name] = s.expand(at+"."+name, member)
 		}
 	case []any:
 		for i := range v {
-			v[i] = expand(v[i], env, missing)
+			v[i] = s.expand(fmt.Sprintf("%s[%d]", at, i), v[i])
 		}
 	case string:
-		return expandText(v, env, missing)
+		return s.expandText(at, v)
 	}
 	return v
 }
 
-func expandText(text string, env func(string) (string, bool), missing *[]string) string {
+func (s *settings) expandText(at, text string) string {
 	var b strings.Builder
 	for {
 		before, after, found := strings.Cut(text, "${")
@@ -134,11 +175,17 @@ func expandText(text string, env func(string) (string, bool), missing *[]string)
 		if !closed {
 			return b.String() + text
 		}
-		value, ok := env(name)
-		if !ok || value == "" {
-			*missing = append(*missing, name)
+		b.WriteString(before)
+		if path, isFile := strings.CutPrefix(name, "file:"); isFile {
+			content, _, _ := s.readSecret(at+": ${file:}", path)
+			b.WriteString(content)
+		} else {
+			value, ok := s.env(name)
+			if !ok || value == "" {
+				s.add(fault{at + ": ${" + name + "}", "is not set", "set the environment variable, or write $${ for the characters themselves"})
+			}
+			b.WriteString(value)
 		}
-		b.WriteString(before + value)
 		text = rest
 	}
 }

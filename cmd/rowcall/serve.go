@@ -37,6 +37,8 @@ Secrets are not flags: set ROWCALL_SECRET_KEY (required) and ROWCALL_API_KEY (re
 names with _FILE to files that hold them. rowcall keygen makes both. ROWCALL_DATABASE_URL_FILE and
 ROWCALL_SOURCE_URL_FILE work too.
 
+The YAML file may also declare subscriptions, in the form that rowcall apply takes: every start makes them what it says.
+
 SIGTERM drains: requests in flight finish, outcomes are settled, the source gets its last confirmation, exit code 0.
 A second signal exits at once; nothing is lost, but what was in flight is sent again.
 
@@ -175,6 +177,9 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 	})
 	if err != nil {
 		return fmt.Errorf("make api: %w", err)
+	}
+	if err := declare(ctx, server, c.declared, log); err != nil {
+		return interrupted(ctx, err)
 	}
 	console, err := web.New(web.Config{
 		API:       server.Handler(),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -40,6 +41,9 @@ type settings struct {
 	file   map[string]string
 	loaded bool
 	faults []fault
+
+	path     string                // of the file
+	declares map[string]*yaml.Node // its members that declare subscriptions
 }
 
 // fault is one thing wrong with the settings. It never holds a secret's value.
@@ -195,7 +199,7 @@ func (s *settings) load(kctx *kong.Context) {
 // parse reads a configuration file: one mapping of settings, in which an
 // unknown, repeated or nested key is a fault that is named with its line.
 func (s *settings) parse(path string, content []byte) {
-	s.file = make(map[string]string)
+	s.file, s.path, s.declares = make(map[string]string), path, make(map[string]*yaml.Node)
 	var document yaml.Node
 	err := yaml.NewDecoder(bytes.NewReader(content)).Decode(&document)
 	if errors.Is(err, io.EOF) {
@@ -212,6 +216,13 @@ func (s *settings) parse(path string, content []byte) {
 	}
 	for i := 0; i < len(root.Content); i += 2 {
 		key, node := root.Content[i], root.Content[i+1]
+		if declarationKeys[key.Value] {
+			if s.declares[key.Value] != nil {
+				s.add(fault{place(path, key), "has " + key.Value + " a second time", "keep one of them"})
+			}
+			s.declares[key.Value] = node
+			continue
+		}
 		if !s.known(key.Value) {
 			s.add(fault{place(path, key), fmt.Sprintf("has the unknown key %q", key.Value), s.nearest(key.Value)})
 			continue
@@ -243,7 +254,11 @@ func (s *settings) known(key string) bool {
 // nearest is the remedy for a key that does not exist.
 func (s *settings) nearest(key string) string {
 	best, distance := "", len(key)/2+1
-	for name := range s.names {
+	names := maps.Clone(s.names)
+	for name := range declarationKeys {
+		names[name] = false
+	}
+	for name := range names {
 		if d := editDistance(key, name); d < distance || d == distance && name < best {
 			best, distance = name, d
 		}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/rs/zerolog"
+
+	"github.com/rowcall/rowcall/api"
+	"github.com/rowcall/rowcall/dispatch"
+	"github.com/rowcall/rowcall/subscriptions"
+)
+
+// configured judges what the configuration file declares. The owner is the one
+// that it names, else the source: instances of one source share what they declare,
+// and those of another do not end it. guard says where requests may go; nil: that
+// setting is wrong itself.
+func (s *settings) configured(source string, guard *dispatch.Guard) declared {
+	if len(s.declares) == 0 {
+		return declared{owner: source}
+	}
+	members := map[string]any{}
+	for key, node := range s.declares {
+		var value any
+		if err := node.Decode(&value); err != nil {
+			s.add(fault{place(s.path, node), "cannot be read (" + strings.TrimPrefix(err.Error(), "yaml: ") + ")", "write " + key + " as rowcall apply takes it"})
+			return declared{}
+		}
+		members[key] = value
+	}
+	doc := s.declared(members, func(i int) string {
+		at := s.path
+		if list := s.declares["subscriptions"]; i < len(list.Content) {
+			at = place(s.path, list.Content[i])
+		}
+		return fmt.Sprintf("%s subscriptions[%d]", at, i)
+	})
+	if doc.owner == "" {
+		doc.owner = source
+	}
+	for i := range doc.subs {
+		s.checkURLs(&doc.subs[i], guard)
+	}
+	return doc
+}
+
+// checkURLs adds a fault for every URL of a declaration that may not be called.
+func (s *settings) checkURLs(d *declaredSub, guard *dispatch.Guard) {
+	if guard == nil || d.want == nil {
+		return
+	}
+	check := func(field, url string) {
+		if err := guard.CheckURL(url); err != nil {
+			s.add(d.fault(subscriptions.FieldError{Field: field, Message: err.Error()}))
+		}
+	}
+	check("endpoint.url", d.given.Spec.Endpoint.URL)
+	if auth := d.given.Spec.Endpoint.Auth; auth != nil && auth.TokenURL != "" {
+		check("endpoint.auth.token_url", auth.TokenURL)
+	}
+}
+
+// declare makes the subscriptions what the configuration file declares. The log
+// says what changed by the names of members, for values may be secret. Where no
+// owner is known, nothing is declared and nothing ends.
+func declare(ctx context.Context, a *api.API, doc declared, log zerolog.Logger) error {
+	if doc.owner == "" {
+		return nil
+	}
+	list := make([]api.Declaration, len(doc.subs))
+	for i := range doc.subs {
+		list[i] = doc.subs[i].given
+	}
+	done, err := a.Declare(ctx, doc.owner, doc.prune, list)
+	for _, did := range done {
+		log.Info().Str("subscription", did.Name).Str("owner", doc.owner).Str("action", did.Action).Strs("changed", did.Members).
+			Msg("subscription declared by the configuration")
+	}
+	if found, ok := errors.AsType[api.DeclarationFaults](err); ok {
+		var faults faultsError
+		for _, f := range found {
+			faults = append(faults, doc.subs[f.Index].fault(f.FieldError))
+		}
+		return faults
+	}
+	return wrap("declare subscriptions", err)
+}
