@@ -115,6 +115,7 @@ func (l *lane) launch(e *entry) {
 		if l.replay.pace != nil {
 			l.replay.pace.ReserveN(e.started, 1)
 		}
+		l.s.yielding.took(e.started)
 	}
 }
 

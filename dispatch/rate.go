@@ -53,7 +53,13 @@ func burst(perSecond float64) int { return max(1, int(perSecond/50)) }
 // paced reports whether the rate lets one more request go. Where it does not, the
 // lane is woken when some may: at high rates not for each.
 func (l *lane) paced(now time.Time) bool {
-	return (l.rate == nil || l.pacedBy(l.rate, now)) && (l.replay == nil || l.replay.pace == nil || l.pacedBy(l.replay.pace, now))
+	return (l.rate == nil || l.pacedBy(l.rate, now)) && (l.replay == nil || l.pacedReplay(now))
+}
+
+// pacedReplay reports whether a replay's own rate, and live events, let one more
+// request go.
+func (l *lane) pacedReplay(now time.Time) bool {
+	return (l.replay.pace == nil || l.pacedBy(l.replay.pace, now)) && (!l.s.yielding.applies(now) || l.pacedBy(l.s.yielding.limiter, now))
 }
 
 func (l *lane) pacedBy(limiter *rate.Limiter, now time.Time) bool {

@@ -26,6 +26,7 @@ func (s *session) head(ctx context.Context) error {
 		if len(events) == 0 {
 			continue
 		}
+		s.yielding.saw(time.Now(), events)
 		s.route.Lock()
 		s.hand(ctx, events)
 		if s.sifted != nil {

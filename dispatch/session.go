@@ -45,15 +45,16 @@ type session struct {
 	lease   store.Lease
 	log     zerolog.Logger
 
-	settler *settler
-	history *history
-	notices *notices
-	budget  *budget
-	kept    commons       // of payloads that lanes keep
-	flying  commons       // of attempts in flight
-	fetches chan struct{} // payloads being looked up
-	pages   chan struct{} // of lanes that are behind
-	limits  limits
+	settler  *settler
+	history  *history
+	notices  *notices
+	budget   *budget
+	yielding *yielding
+	kept     commons       // of payloads that lanes keep
+	flying   commons       // of attempts in flight
+	fetches  chan struct{} // payloads being looked up
+	pages    chan struct{} // of lanes that are behind
+	limits   limits
 
 	slow     chan struct{} // pages of lanes that are behind, where their expressions are slow
 	programs *subscriptions.Programs
@@ -101,6 +102,7 @@ func newSession(d *Dispatcher, lease store.Lease) *session {
 		pages:    make(chan struct{}, lagPages),
 		slow:     make(chan struct{}, slowPermits()),
 		programs: d.programs,
+		yielding: newYielding(),
 		stalls:   stalls{some: make(chan struct{}, 1), lanes: make(map[*lane]struct{})},
 		table:    table{set: subscriptions.NewSet(nil)},
 	}

@@ -61,7 +61,8 @@ func (w *liveWriter) p99(r *hooktest.Receiver, from, until time.Time) (time.Dura
 
 // A hundred thousand events are replayed while live ones go on, and rowcall is
 // killed in between: the book-keeping has each once, what came twice was in flight
-// at the kill, and live events came as fast as before.
+// at the kill, and live events came as fast as while the replay was paused. When
+// nothing is live any more, the replay goes as fast as it may.
 func TestLatencyBesideAReplayThatGoesOnAfterAKill(t *testing.T) {
 	const events = 100_000
 	w, db := streamingAsBuilt(t, `CREATE TABLE items (id int PRIMARY KEY)`)
@@ -79,14 +80,12 @@ func TestLatencyBesideAReplayThatGoesOnAfterAKill(t *testing.T) {
 	writing.Go(func() { live.write(ctx, db, 10*time.Millisecond) })
 	defer writing.Wait()
 	defer stop()
-	begun := time.Now()
 	waitFor(t, time.Minute, "live events flow", func() bool { return r.Counts().Succeeded >= 300 }, w.gateway.tail)
 
 	count, err := w.api.CountReplay(t.Context(), client.NewReplay{Subscription: sub.ID, From: client.ReplayPlace{Offset: 1}, To: &client.ReplayPlace{Offset: events + 1}})
 	if err != nil || count.Total != events || count.Bytes == 0 || count.Seconds != nil {
 		t.Fatalf("dry run: %+v, %v", count, err)
 	}
-	replayed := time.Now()
 	made, err := w.api.CreateReplay(t.Context(), client.NewReplay{
 		Subscription: sub.ID, From: client.ReplayPlace{Offset: 1}, To: &client.ReplayPlace{Offset: events + 1},
 		Rate: &client.RateLimit{PerSecond: 4000}, // one machine does all of this: some of it is left
@@ -94,11 +93,56 @@ func TestLatencyBesideAReplayThatGoesOnAfterAKill(t *testing.T) {
 	if err != nil || made.Total != events {
 		t.Fatalf("replay: %+v, %v", made, err)
 	}
-	before := r.Counts().Succeeded
-	waitFor(t, 2*time.Minute, "a third is replayed", func() bool { return r.Counts().Succeeded-before > events/3 }, w.gateway.tail)
-	killed := time.Now()
-	w.gateway.kill()
-	w.start(t)
+	delivered := func() int64 {
+		got, err := w.api.Replay(t.Context(), made.ID)
+		if err != nil {
+			return 0 // while rowcall starts
+		}
+		return got.Delivered
+	}
+	since := func(span time.Duration) (p99 time.Duration, samples int) {
+		from := time.Now()
+		waitFor(t, time.Minute, "live events have come for a while", func() bool { return time.Since(from) > span }, w.gateway.tail)
+		return live.p99(r, from, time.Now().Add(-100*time.Millisecond))
+	}
+	var killed time.Time
+	var alone, beside []time.Duration
+	median := func(ps []time.Duration) time.Duration {
+		slices.Sort(ps)
+		return ps[len(ps)/2]
+	}
+	// As a machine that is busy with other things has its bad seconds, it is looked
+	// at again where three rounds do not show it.
+	suffers := func() bool { return median(beside) > max(2*median(alone), 10*time.Millisecond) }
+	for round := 0; round < 3 || round < 9 && suffers(); round++ {
+		before := delivered()
+		waitFor(t, time.Minute, "events are replayed", func() bool { return delivered() > before }, w.gateway.tail)
+		with, samples := since(3 * time.Second)
+		if round == 1 {
+			killed = time.Now()
+			w.gateway.kill()
+			w.start(t)
+			waitFor(t, time.Minute, "the replay goes on", func() bool { return delivered() > before }, w.gateway.tail)
+		}
+		if _, err := w.api.PauseReplay(t.Context(), made.ID); err != nil {
+			t.Fatal(err)
+		}
+		var still int64
+		waitFor(t, time.Minute, "it stands still", func() bool {
+			was := still
+			since(300 * time.Millisecond)
+			still = delivered()
+			return was == still
+		})
+		without, more := since(2 * time.Second)
+		t.Logf("live p99 %v over %d events beside the replay, %v over %d while it is paused at %d", with, samples, without, more, still)
+		beside, alone = append(beside, with), append(alone, without)
+		if _, err := w.api.ResumeReplay(t.Context(), made.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	writing.Wait()
 	var got client.Replay
 	waitFor(t, 3*time.Minute, "the replay is done", func() bool {
 		now, err := w.api.Replay(t.Context(), made.ID)
@@ -107,8 +151,6 @@ func TestLatencyBesideAReplayThatGoesOnAfterAKill(t *testing.T) {
 		}
 		return got.State == "done"
 	}, w.gateway.tail, func() string { return fmt.Sprintf("%+v", got) })
-	stop()
-	writing.Wait()
 	if got.Total != events || got.Delivered != events || got.Failed != 0 || got.EndedAt == nil || got.ETA != nil {
 		t.Errorf("the replay says %+v", got)
 	}
@@ -141,15 +183,9 @@ func TestLatencyBesideAReplayThatGoesOnAfterAKill(t *testing.T) {
 			t.Fatalf("event %d did not come", n)
 		}
 	}
-	baseline, samples := live.p99(r, begun, replayed)
-	during, more := live.p99(r, replayed, killed.Add(-time.Second))
-	t.Logf("live p99 %v over %d events, and %v over %d while %d were replayed; %d came twice", baseline, samples, during, more, events, again)
-	if more < 20 {
-		t.Fatalf("%d live events came beside the replay: too few to see what it does to them", more)
-	}
-	// The floor keeps a scheduler's hiccup on a busy machine from failing the run.
-	if bound := max(2*baseline, 50*time.Millisecond); during > bound {
-		t.Errorf("live p99 went from %v to %v, want at most %v", baseline, during, bound)
+	t.Logf("live p99 %v, beside the replay %v; %d events came twice", median(alone), median(beside), again)
+	if suffers() {
+		t.Errorf("live p99 went from %v to %v", median(alone), median(beside))
 	}
 }
 
