@@ -131,7 +131,7 @@ func judgeError(err error) Verdict {
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		return endpoint(ReasonDNS)
 	}
-	if errors.Is(err, errTooLarge) || isHeaderFlood(err) {
+	if errors.Is(err, errTooLarge) || errors.Is(err, errHeadTooLarge) || isHeaderFlood(err) {
 		return endpoint(ReasonTooLarge)
 	}
 	if isTimeout(err) {

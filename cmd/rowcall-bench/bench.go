@@ -53,7 +53,7 @@ func bench(ctx context.Context, o options) (err error) {
 		}
 	}
 	r.bars()
-	return nil
+	return w.warnings(r.out)
 }
 
 // prepare has rowcall make its slot and its subscription, and makes a slot for

@@ -192,6 +192,21 @@ func (w *world) stopRowcall() error {
 	return nil
 }
 
+// warnings shows what rowcall warned of in all of its lives: what is lost, or came
+// twice, has a reason there.
+func (w *world) warnings(out io.Writer) error {
+	log, err := os.ReadFile(filepath.Join(w.dir, "rowcall.log"))
+	if err != nil {
+		return err
+	}
+	for line := range bytes.Lines(log) {
+		if bytes.Contains(line, []byte(`"level":"warn"`)) || bytes.Contains(line, []byte(`"level":"error"`)) {
+			fmt.Fprintf(out, "  %s", line)
+		}
+	}
+	return nil
+}
+
 // call makes a call of rowcall's API.
 func (w *world) call(ctx context.Context, method, path string, body, answer any) error {
 	var reader io.Reader
