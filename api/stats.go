@@ -14,12 +14,19 @@ import (
 // stats are what charts and the balance are made of.
 type stats struct {
 	Captured *int64      `json:"captured" doc:"Events of the log since it began: changes, published events and notices. null: of one subscription, and for a restricted key."`
+	Sources  []captured  `json:"sources" doc:"What captured is the sum of, by source; empty where that is null."`
 	Balance  balance     `json:"balance" doc:"What became of every event that a subscription wants, each counted as often as subscriptions want it."`
 	Totals   boardTotals `json:"totals" doc:"As GET /v1/endpoints has them: what waits, by whether something holds it."`
 	Window   string      `json:"window" enum:"hour,day,week"`
 	Step     int         `json:"step_seconds" doc:"Of series: 60, 900 or 7200."`
 	Sum      statsSum    `json:"sum" doc:"Of series."`
 	Series   []statsStep `json:"series" doc:"Every step of the window, oldest first; the newest has not ended. Some seconds behind."`
+}
+
+// captured is what came of a source.
+type captured struct {
+	Source string `json:"source" doc:"Its name; rowcall: notices; empty: before rowcall told sources apart."`
+	Events int64  `json:"events"`
 }
 
 type statsSum struct {
@@ -89,7 +96,7 @@ func window(name string) (step time.Duration, steps int) {
 func (a *API) stats(ctx context.Context, name string, of subscriptions.ID) (*statsOutput, error) {
 	step, steps := window(name)
 	from := time.Now().UTC().Truncate(step).Add(-step * time.Duration(steps-1))
-	out := stats{Window: name, Step: int(step / time.Second)}
+	out := stats{Window: name, Step: int(step / time.Second), Sources: []captured{}}
 	if err := a.addBalance(ctx, &out, of); err != nil {
 		return nil, err
 	}
@@ -107,11 +114,27 @@ func (a *API) stats(ctx context.Context, name string, of subscriptions.ID) (*sta
 			return nil, err
 		}
 		heads = append(heads, a.store.Head())
-		out.Captured = new(int64(a.store.Head()) - 1)
+		if err := a.addCaptured(ctx, &out); err != nil {
+			return nil, err
+		}
 	}
 	out.Series = chart(from, step, steps, counts, heads)
 	out.Sum = sumOf(counts, heads)
 	return &statsOutput{Body: out}, nil
+}
+
+// addCaptured says how much of the log came of which source.
+func (a *API) addCaptured(ctx context.Context, out *stats) error {
+	found, err := a.store.Captured(ctx)
+	if err != nil {
+		return err
+	}
+	out.Captured = new(int64)
+	for _, of := range found {
+		*out.Captured += of.Events
+		out.Sources = append(out.Sources, captured{of.Source, of.Events})
+	}
+	return nil
 }
 
 // addBalance sums what the caller sees.

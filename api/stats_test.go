@@ -49,6 +49,9 @@ func TestStatsAccountForEventsAndShowHowTriesWent(t *testing.T) {
 		if len(s.Series) != steps || s.Sum.Delivered != 2 || s.Sum.Failed != 1 || s.Captured == nil || *s.Captured != 6 || s.Sum.Captured == nil || *s.Sum.Captured != 6 {
 			t.Errorf("%s: %d steps, %+v, captured %v", window, len(s.Series), s.Sum, s.Captured)
 		}
+		if len(s.Sources) != 1 || s.Sources[0] != (client.Captured{Source: "shop", Events: 6}) {
+			t.Errorf("%s: captured %+v", window, s.Sources)
+		}
 		if p := s.Sum.P95; p == nil || *p < 80 || *p > 130 || *s.Sum.P50 > 5 {
 			t.Errorf("%s: %+v", window, s.Sum)
 		}
@@ -60,7 +63,7 @@ func TestStatsAccountForEventsAndShowHowTriesWent(t *testing.T) {
 		}
 	}
 	one := get(func() (client.Stats, error) { return c.SubscriptionStats(t.Context(), own, "day") }, 2)
-	if one.Balance.Matched != 6 || one.Captured != nil || one.Sum.Captured != nil || one.Series[3].Captured != nil {
+	if one.Balance.Matched != 6 || one.Captured != nil || len(one.Sources) != 0 || one.Sum.Captured != nil || one.Series[3].Captured != nil {
 		t.Errorf("of one: %+v", one)
 	}
 	// The board says the same of each, and labels of all that is seen.
@@ -86,7 +89,7 @@ func TestStatsAccountForEventsAndShowHowTriesWent(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := get(func() (client.Stats, error) { return restricted.Stats(t.Context(), "") }, 2)
-	if seen.Balance.Matched != 6 || seen.Captured != nil || seen.Sum.Captured != nil || seen.Totals.Conditions["healthy"] != 1 {
+	if seen.Balance.Matched != 6 || seen.Captured != nil || len(seen.Sources) != 0 || seen.Sum.Captured != nil || seen.Totals.Conditions["healthy"] != 1 {
 		t.Errorf("by a restricted key: %+v", seen)
 	}
 	if board, err := restricted.Endpoints(t.Context(), client.BoardQuery{Recent: true}); err != nil || len(board.Items) != 1 || sum(board.Items[0].Recent.Delivered) != 1 {

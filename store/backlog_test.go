@@ -68,11 +68,11 @@ func TestTheLogIsCountedExactlyByWhomeverAndHoweverOftenItIsCutShort(t *testing.
 	config.Instance, config.RingBytes = "other", 1 // it has nothing in memory
 	other := storetest.OpenWith(t, config)
 	conn := connect(t, config.URL)
-	claim := source(t, s, "shop")
+	claims := []store.SourceClaim{source(t, s, "shop"), source(t, s, "bank")}
 	sub := subscribe(t, s, "some", store.Start{Earliest: true})
 	exec(t, conn, `UPDATE rowcall.subscriptions SET spec = spec || '{"events":["public.t1.*","public.t3.updated"]}'`)
 	for lsn := range store.LSN(30) {
-		mustAppend(t, s, claim, mixed(random, lsn+1, 1+random.IntN(3000)))
+		mustAppend(t, s, claims[lsn%2], mixed(random, lsn+1, 1+random.IntN(3000)))
 		if random.IntN(3) == 0 {
 			for _, by := range []*store.Store{s, other} {
 				if err := by.CountLog(t.Context()); err != nil {
@@ -88,6 +88,17 @@ func TestTheLogIsCountedExactlyByWhomeverAndHoweverOftenItIsCutShort(t *testing.
 	wait(t, "all is counted", func() bool { return scan[store.Offset](t, conn, `SELECT next FROM rowcall.log_counted`) == head })
 	if n := scan[int](t, conn, blocksDiffer); n != 0 {
 		t.Errorf("%d rows of log_blocks are wrong", n)
+	}
+	captured, err := other.Captured(t.Context())
+	if err != nil || len(captured) != 2 {
+		t.Fatalf("%+v, error %v", captured, err)
+	}
+	for i, name := range []string{"bank", "shop"} {
+		var wrote int64
+		if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM rowcall.events e JOIN rowcall.sources s ON s.id = e.source
+			WHERE s.name = $1 AND e.kind <> $2`, name, int16(store.KindGap)).Scan(&wrote); err != nil || captured[i] != (store.Captured{Source: name, Events: wrote}) {
+			t.Errorf("%+v, of which %s wrote %d, error %v", captured, name, wrote, err)
+		}
 	}
 	if head < 2*16384 {
 		t.Fatalf("the head is at %d: the test shows too little", head)

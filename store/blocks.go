@@ -78,11 +78,17 @@ func (s *Store) countSome(ctx context.Context, tx pgx.Tx) (more bool, err error)
 	if from >= past {
 		return false, nil
 	}
-	counts, ok := s.countRing(from, past)
+	counts, by, ok := s.countRing(from, past)
 	if !ok {
 		if counts, err = countTable(ctx, tx, from, past); err != nil {
 			return false, err
 		}
+		if by, err = countSources(ctx, tx, from, past); err != nil {
+			return false, err
+		}
+	}
+	if err := saveCaptured(ctx, tx, by); err != nil {
+		return false, err
 	}
 	rows, err := tx.Query(ctx, blockTypesSQL, int64(from)/blockSize)
 	if err != nil {
@@ -100,14 +106,14 @@ func (s *Store) countSome(ctx context.Context, tx pgx.Tx) (more bool, err error)
 	return past < s.Head(), err
 }
 
-// countRing counts the events of [from, past), false where the ring does not
-// hold all of them.
-func (s *Store) countRing(from, past Offset) (map[blockType]LogCount, bool) {
-	counts := map[blockType]LogCount{}
+// countRing counts the events of [from, past), by block and type and by source,
+// false where the ring does not hold all of them.
+func (s *Store) countRing(from, past Offset) (map[blockType]LogCount, map[SourceID]int64, bool) {
+	counts, by := map[blockType]LogCount{}, map[SourceID]int64{}
 	for from < past {
 		events := s.ring.read(from, int(past-from), math.MaxInt64)
 		if len(events) == 0 {
-			return nil, false
+			return nil, nil, false
 		}
 		for i := range events {
 			e := &events[i]
@@ -116,13 +122,14 @@ func (s *Store) countRing(from, past Offset) (map[blockType]LogCount, bool) {
 			}
 			at := blockType{int64(e.Offset) / blockSize, e.Type}
 			counts[at] = counts[at].plus(LogCount{1, int64(len(e.Data))})
+			by[e.SourceID]++
 		}
 		from = events[len(events)-1].Offset + 1
 	}
-	return counts, true
+	return counts, by, true
 }
 
-// countTable is countRing by the server.
+// countTable is what countRing counts by block and type, by the server.
 func countTable(ctx context.Context, q querier, from, past Offset) (map[blockType]LogCount, error) {
 	counts := map[blockType]LogCount{}
 	rows, err := q.Query(ctx, countRangeSQL, int64(from), int64(past), int16(KindGap))

@@ -152,7 +152,7 @@ func TestTheOverviewAccountsForEverythingAndDrawsWhatHappened(t *testing.T) {
 			}
 		}
 	}
-	if page := w.page("/"); !strings.Contains(page, "3 events were captured.") {
+	if page := w.page("/"); !strings.Contains(page, `Captured: 3 = 3 from <a href="/sources/shop">shop</a>.`) {
 		t.Error("it is not said how many were captured")
 	}
 }

@@ -17,7 +17,8 @@ type term struct {
 type overviewView struct {
 	Assurance string
 	Owed      int64
-	Captured  *int64
+	Captured  *int64            // all in all; nil: not known
+	By        []client.Captured // what that is the sum of
 	Terms     []term
 	Needs     []need
 	More      int // endpoints that need something and are not listed
@@ -58,7 +59,7 @@ func overview(v *visit) error {
 		Assurance: s.assurance(), Needs: s.needs(), Total: s.total(), Sources: sourceRows(listed.Items), MayWrite: v.may("write"), NoSources: forbidden,
 		Window: window, Windows: windows(),
 	}
-	view.Captured, view.Charts = stats.Captured, charts(&stats, v.now)
+	view.Captured, view.By, view.Charts = stats.Captured, stats.Sources, charts(&stats, v.now)
 	view.Owed, view.Terms = balance(&stats.Balance, &stats.Totals)
 	if stopped, names := s.stopped(); stopped > len(names) {
 		view.More = stopped - len(names)

@@ -9,12 +9,20 @@ import (
 // Stats are what charts and the balance are made of.
 type Stats struct {
 	Captured *int64      `json:"captured"` // events of the log since it began; nil: of one subscription, or for a restricted key
+	Sources  []Captured  `json:"sources"`  // the sum of Captured
 	Balance  Balance     `json:"balance"`
 	Totals   BoardTotals `json:"totals"`
 	Window   string      `json:"window"`
 	Step     int         `json:"step_seconds"`
 	Sum      StatsSum    `json:"sum"`
 	Series   []StatsStep `json:"series"` // every step, oldest first
+}
+
+// Captured is what came of a source. Source is "rowcall" for notices, and empty for
+// what was captured before sources were told apart.
+type Captured struct {
+	Source string `json:"source"`
+	Events int64  `json:"events"`
 }
 
 // StatsSum is the sum of a series. What is nil is not known, or there was none.
