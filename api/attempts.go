@@ -32,6 +32,16 @@ type attempt struct {
 	Outcome      string           `json:"outcome" enum:"delivered,failed,blocked,unknown"`
 	Reason       string           `json:"reason" doc:"Empty when delivered."`
 	Detail       json.RawMessage  `json:"detail,omitempty" doc:"Of failures: error, and what the endpoint said; of a batch only with its first event, and with the batch's webhook-id. Nothing of targets that are not allowed."`
+	Event        *attemptedEvent  `json:"event,omitempty" doc:"The event that was tried, in lists: absent where the log holds it no more."`
+}
+
+// attemptedEvent says what was tried.
+type attemptedEvent struct {
+	ID           string    `json:"id"`
+	Type         string    `json:"type"`
+	Subject      string    `json:"subject"`
+	PartitionKey string    `json:"partitionkey"`
+	Time         time.Time `json:"time" doc:"When it was committed."`
 }
 
 func showAttempt(at store.Attempt) attempt {
@@ -147,5 +157,25 @@ func (a *API) listAttempts(ctx context.Context, in *attemptsInput) (*attemptsOut
 		}
 		out.Body.Items = append(out.Body.Items, showAttempt(try))
 	}
-	return out, nil
+	return out, a.addEvents(ctx, out.Body.Items, found)
+}
+
+// addEvents says of a page's tries which events they were of; found begins with
+// them.
+func (a *API) addEvents(ctx context.Context, items []attempt, found []store.Attempt) error {
+	offsets := make([]store.Offset, len(items))
+	for i := range items {
+		offsets[i] = found[i].Offset
+	}
+	slices.Sort(offsets)
+	events, err := a.store.EventsAt(ctx, slices.Compact(offsets))
+	if err != nil {
+		return err
+	}
+	for i := range items {
+		if e := events[found[i].Offset]; e != nil {
+			items[i].Event = &attemptedEvent{ID: e.ID(), Type: e.Type, Subject: e.SubjectText(), PartitionKey: e.Key, Time: e.CommittedAt()}
+		}
+	}
+	return nil
 }

@@ -289,6 +289,9 @@ func TestAttemptsAreListedByFilter(t *testing.T) {
 	if !strings.Contains(a.body, `"detail":{"error":"said 500"}`) || !strings.Contains(a.body, `"duration_ms":1.5,`) {
 		t.Errorf("a failure's detail and duration are missing: %s", a.body)
 	}
+	if !strings.Contains(a.body, `"event":{"id":"01-0000000000000100-0","type":"public.orders.inserted","subject":"id=0","partitionkey":"public.orders/id=0","time":"`) {
+		t.Errorf("it is not said what was tried: %s", a.body)
+	}
 }
 
 func TestSourcesAreShownAndAGapIsAccepted(t *testing.T) {

@@ -176,7 +176,11 @@ func (s *Store) deliveries(ctx context.Context, f DeliveryFilter, limit int) ([]
 	if err != nil {
 		return nil, err
 	}
-	events, err := s.eventAttributes(ctx, deliveries)
+	offsets := make([]Offset, len(deliveries))
+	for i := range deliveries {
+		offsets[i] = deliveries[i].Offset
+	}
+	events, err := s.EventsAt(ctx, offsets)
 	if err != nil {
 		return nil, err
 	}
@@ -204,18 +208,14 @@ const eventAttributesSQL = `
 SELECT "offset", lsn, ordinal, time, source, generation, kind, relation, type, key, old_key, subject, id, given, NULL::bytea
 FROM rowcall.events WHERE "offset" = ANY($1::bigint[]) ORDER BY "offset"`
 
-// eventAttributes returns the events that the log has of deliveries, without data.
-func (s *Store) eventAttributes(ctx context.Context, deliveries []Delivery) (map[Offset]*Event, error) {
-	if len(deliveries) == 0 {
+// EventsAt returns the events that the log has at some offsets, without data.
+func (s *Store) EventsAt(ctx context.Context, offsets []Offset) (map[Offset]*Event, error) {
+	if len(offsets) == 0 {
 		return nil, nil
-	}
-	offsets := make([]int64, len(deliveries))
-	for i := range deliveries {
-		offsets[i] = int64(deliveries[i].Offset)
 	}
 	events, err := s.queryEvents(ctx, len(offsets), eventAttributesSQL, offsets)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read %d events: %w", len(offsets), err)
 	}
 	byOffset := make(map[Offset]*Event, len(events))
 	for i := range events {

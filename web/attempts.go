@@ -8,6 +8,42 @@ import (
 	"github.com/rowcall/rowcall/api/client"
 )
 
+const attemptsLimit = 50
+
+type attemptsView struct {
+	Rows     []attemptRow
+	Query    client.AttemptQuery
+	Names    map[string]string // of subscriptions
+	Filtered bool
+	First    bool
+	Home     string
+	Next     string
+}
+
+// attempts lists HTTP tries, newest first.
+func attempts(v *visit) error {
+	q := v.URL.Query()
+	query := client.AttemptQuery{
+		PageQuery:    client.PageQuery{Limit: attemptsLimit, Cursor: q.Get("cursor")},
+		Subscription: q.Get("subscription"), Event: strings.TrimSpace(q.Get("event")), Outcome: q.Get("outcome"),
+	}
+	found, err := v.api.Attempts(v.Context(), query)
+	if err != nil {
+		return err
+	}
+	view := attemptsView{
+		Query: query, Filtered: query.Subscription+query.Event+query.Outcome != "",
+		First: query.Cursor == "", Home: firstPage(v.URL), Next: nextPage(v.URL, found.NextCursor),
+	}
+	for _, a := range found.Items {
+		view.Rows = append(view.Rows, attemptRows([]client.Attempt{a})...) // the next is of another event
+	}
+	if view.Names, err = v.names(); err != nil {
+		return err
+	}
+	return v.render("attempts", "attempts", "Attempts", view)
+}
+
 // attemptRow is a try with what is kept of its answer.
 type attemptRow struct {
 	client.Attempt

@@ -109,6 +109,7 @@ func (c *Console) routes() http.Handler {
 	r.Get("/events", c.open(events))
 	r.Get("/tail", c.tail)
 	r.Get("/events/{id}", c.open(showEvent))
+	r.Get("/attempts", c.open(attempts))
 	r.Get("/sources", c.open(sources))
 	r.Get("/sources/{name}", c.open(showSource))
 	r.Get("/sources/{name}/accept-gap", c.open(confirmGap))

@@ -24,9 +24,9 @@ func TestEachPageOfTheNavigationOpensForWhoIsOfferedIt(t *testing.T) {
 	w.keys["growth"] = restricted.Key
 	links := regexp.MustCompile(`<a href="(/[a-z]*)" data-key=`)
 	for scope, want := range map[api.Scope]string{
-		api.ScopeRead:  "/ /subscriptions /failed /events /replays /jobs /sources",
-		api.ScopeAdmin: "/ /subscriptions /failed /events /replays /jobs /sources /keys /audit",
-		"growth":       "/ /subscriptions /failed",
+		api.ScopeRead:  "/ /subscriptions /failed /events /attempts /replays /jobs /sources",
+		api.ScopeAdmin: "/ /subscriptions /failed /events /attempts /replays /jobs /sources /keys /audit",
+		"growth":       "/ /subscriptions /failed /attempts",
 	} {
 		var offered []string
 		for _, m := range links.FindAllStringSubmatch(w.do(request{path: "/", scope: scope}).body, -1) {

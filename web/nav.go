@@ -16,6 +16,7 @@ func (v *visit) nav() []navItem {
 		{Name: "subscriptions", Path: "/subscriptions", Text: "Subscriptions", Key: "s"},
 		{Name: "failed", Path: "/failed", Text: "Failed", Key: "f"},
 		{Name: "events", Path: "/events", Text: "Events", Key: "e"},
+		{Name: "attempts", Path: "/attempts", Text: "Attempts", Key: "t"},
 		{Name: "replays", Path: "/replays", Text: "Replays", Key: "r"},
 		{Name: "jobs", Path: "/jobs", Text: "Jobs", Key: "b"},
 		{Name: "sources", Path: "/sources", Text: "Sources", Key: "u", Apart: true},

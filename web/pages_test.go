@@ -47,7 +47,7 @@ func TestWhatIsStoredIsShownAsText(t *testing.T) {
 	for _, path := range []string{
 		"/", "/subscriptions", "/subscriptions?q=" + url.QueryEscape(hostile), "/subscriptions/" + sub.ID, "/subscriptions/" + sub.ID + "/edit",
 		"/subscriptions/" + sub.ID + "/delete", "/failed", "/failed/deliveries", "/deliveries/" + dead.Items[0].ID,
-		"/deliveries/" + dead.Items[0].ID + "/retry", "/events", "/events?key=" + url.QueryEscape(hostile), "/events/" + event, "/sources", "/sources/shop",
+		"/deliveries/" + dead.Items[0].ID + "/retry", "/events", "/events?key=" + url.QueryEscape(hostile), "/attempts", "/events/" + event, "/sources", "/sources/shop",
 		"/keys", "/audit", "/audit?object=" + url.QueryEscape(hostile), "/replays/new?filter=" + url.QueryEscape(hostile),
 	} {
 		page := w.page(path)
@@ -65,7 +65,7 @@ func TestPagesHoldNoInlineStyleOrScript(t *testing.T) {
 	w := newWorld(t)
 	w.subscribe(nil)
 	inline := regexp.MustCompile(`(?i)<style|<script[^>]*>[^<]|\sstyle=|\son[a-z]+=|javascript:`)
-	for _, path := range []string{"/", "/subscriptions", "/subscriptions/new", "/failed", "/failed/deliveries", "/jobs", "/events", "/sources", "/replays", "/replays/new", "/keys", "/keys/new", "/audit"} {
+	for _, path := range []string{"/", "/subscriptions", "/subscriptions/new", "/failed", "/failed/deliveries", "/jobs", "/events", "/attempts", "/sources", "/replays", "/replays/new", "/keys", "/keys/new", "/audit"} {
 		if at := inline.FindString(w.page(path)); at != "" {
 			t.Errorf("%s holds %q", path, at)
 		}

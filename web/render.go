@@ -31,7 +31,7 @@ func newPages(a *assets) (*pages, error) {
 		"reason": reasonText, "status": statusText,
 		"host": hostOf, "join": strings.Join, "short": short, "tokens": jsonTokens,
 		"conditions": conditions, "states": func() []string { return []string{"dead", "retrying", "blocked"} },
-		"tried": triedState, "isJSON": func(b json.RawMessage) bool { return len(b) > 0 && string(b) != "null" },
+		"outcomes": outcomes, "tried": triedState, "isJSON": func(b json.RawMessage) bool { return len(b) > 0 && string(b) != "null" },
 		"path":       url.PathEscape, // what a publisher made up may hold a slash
 		"length":     func(b json.RawMessage) int64 { return int64(len(b)) },
 		"textlength": func(text string) int64 { return int64(len(text)) },

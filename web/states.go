@@ -57,6 +57,9 @@ func triedState(p client.Previewed) state {
 	}
 }
 
+// outcomes are those that a list can be filtered by.
+func outcomes() []string { return []string{"delivered", "failed", "blocked", "unknown"} }
+
 func outcomeState(of string) state {
 	kinds := map[string]string{"delivered": "ok", "failed": "warn", "blocked": "bad"}
 	return state{cmp.Or(kinds[of], "idle"), of}

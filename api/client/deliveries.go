@@ -97,6 +97,16 @@ type Attempt struct {
 	Outcome      string          `json:"outcome"` // delivered, failed, blocked, unknown
 	Reason       string          `json:"reason"`
 	Detail       json.RawMessage `json:"detail,omitempty"`
+	Event        *AttemptedEvent `json:"event,omitempty"` // in lists; nil: the log holds it no more
+}
+
+// AttemptedEvent says what was tried.
+type AttemptedEvent struct {
+	ID           string    `json:"id"`
+	Type         string    `json:"type"`
+	Subject      string    `json:"subject"`
+	PartitionKey string    `json:"partitionkey"`
+	Time         time.Time `json:"time"`
 }
 
 // Attempt returns one by its id.

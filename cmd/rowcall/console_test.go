@@ -200,7 +200,7 @@ func TestAPersonFindsAndMendsAFailureInTheConsole(t *testing.T) {
 
 	pages := []string{
 		"/", "/subscriptions", "/subscriptions/new", "/subscriptions/" + sub, "/subscriptions/" + sub + "/edit", "/subscriptions/" + sub + "/delete",
-		"/subscriptions/" + sub + "/rotate", "/failed", "/failed/deliveries", "/failed/retry?state=dead", "/jobs", delivery, delivery + "/discard", "/events", "/sources", "/sources/main", "/nowhere",
+		"/subscriptions/" + sub + "/rotate", "/failed", "/failed/deliveries", "/failed/retry?state=dead", "/jobs", delivery, delivery + "/discard", "/events", "/attempts", "/sources", "/sources/main", "/nowhere",
 		"/replays", "/replays/new", "/replays/new?count=yes&from=1h&subscription=" + sub, "/replays/new?count=yes", "/keys", "/keys/new", "/audit",
 	}
 	events, err := w.api.Events(t.Context(), client.EventQuery{})
