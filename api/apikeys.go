@@ -21,6 +21,7 @@ type apiKey struct {
 	Scopes     []string          `json:"scopes"`
 	Labels     map[string]string `json:"labels" doc:"It is restricted to subscriptions that have them all."`
 	Bootstrap  bool              `json:"bootstrap" doc:"It is the one of ROWCALL_API_KEY."`
+	Person     bool              `json:"person" doc:"It is no key, but somebody who signs in by OpenID Connect: to revoke it ends their sessions, and their next sign-in brings it back."`
 	CreatedAt  time.Time         `json:"created_at"`
 	CreatedBy  string            `json:"created_by" doc:"Id of the key that made it; empty: the configuration."`
 	ExpiresAt  *time.Time        `json:"expires_at"`
@@ -30,7 +31,7 @@ type apiKey struct {
 
 func showAPIKey(k store.APIKey) apiKey {
 	out := apiKey{
-		ID: k.ID, Name: k.Name, Scopes: k.Scopes, Labels: k.Labels, Bootstrap: k.Bootstrap, CreatedAt: k.CreatedAt,
+		ID: k.ID, Name: k.Name, Scopes: k.Scopes, Labels: k.Labels, Bootstrap: k.Bootstrap, Person: k.Person != "", CreatedAt: k.CreatedAt,
 		CreatedBy: k.CreatedBy, ExpiresAt: optionalTime(k.ExpiresAt), LastUsedAt: optionalTime(k.LastUsedAt),
 	}
 	if out.Labels == nil {

@@ -106,13 +106,13 @@ func (a *authenticator) forget(hash []byte) {
 	delete(a.cache, [32]byte(hash))
 }
 
-// forgetAll drops what is remembered of a key and of all sessions: those of the
-// key are not told from others.
+// forgetAll drops what is remembered of a key, if one is given, and of all
+// sessions: those of the key are not told from others.
 func (a *authenticator) forgetAll(hash []byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for known, cached := range a.cache {
-		if cached.key.Parent != "" || known == [32]byte(hash) {
+		if cached.key.Parent != "" || len(hash) > 0 && known == [32]byte(hash) {
 			delete(a.cache, known)
 		}
 	}

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
@@ -45,6 +47,31 @@ func NewGuard(config GuardConfig) (*Guard, error) {
 		g.deny = append(g.deny, netip.AddrPortFrom(d.Addr().Unmap(), d.Port()))
 	}
 	return g, nil
+}
+
+// Client is the guarded way out for libraries that want an http.Client. It follows
+// no redirect, takes at most timeout for a request, and reads at most limit bytes
+// of an answer: what is longer is an error.
+func (t *Transport) Client(timeout time.Duration, limit int64) *http.Client {
+	return &http.Client{
+		Transport: capped{t, limit}, Timeout: timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// capped bounds the answers of a RoundTripper.
+type capped struct {
+	http.RoundTripper
+	limit int64
+}
+
+// RoundTrip implements http.RoundTripper.
+func (c capped) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := c.RoundTripper.RoundTrip(req)
+	if err == nil {
+		resp.Body = http.MaxBytesReader(nil, resp.Body, c.limit)
+	}
+	return resp, err
 }
 
 // BlockedError says that the guard refused a target. Its text is the same for

@@ -51,7 +51,7 @@ func (s *Store) CreateAPIKey(ctx context.Context, key *APIKey) error {
 }
 
 const listKeysSQL = `
-SELECT id, name, hash, scopes, labels, bootstrap, created_at, expires_at, last_used_at, created_by
+SELECT id, name, hash, scopes, labels, bootstrap, created_at, expires_at, last_used_at, created_by, coalesce(person, '')
 FROM rowcall.api_keys WHERE parent IS NULL AND revoked_at IS NULL AND id > $1 ORDER BY id LIMIT $2`
 
 // APIKeys lists keys that were not revoked, by id: those above after. Sessions
@@ -64,7 +64,7 @@ func (s *Store) APIKeys(ctx context.Context, after string, limit int) ([]APIKey,
 	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (APIKey, error) {
 		var key APIKey
 		var expires, used *time.Time
-		err := row.Scan(&key.ID, &key.Name, &key.Hash, &key.Scopes, &key.Labels, &key.Bootstrap, &key.CreatedAt, &expires, &used, &key.CreatedBy)
+		err := row.Scan(&key.ID, &key.Name, &key.Hash, &key.Scopes, &key.Labels, &key.Bootstrap, &key.CreatedAt, &expires, &used, &key.CreatedBy, &key.Person)
 		key.CreatedAt, key.ExpiresAt, key.LastUsedAt = key.CreatedAt.UTC(), timeOf(expires), timeOf(used)
 		return key, err
 	})

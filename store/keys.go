@@ -24,6 +24,7 @@ type APIKey struct {
 	Labels     map[string]string // subscriptions that have them all are all that it sees; empty: it sees every one
 	CreatedBy  string            // id of the key that made it; empty: the configuration
 	Parent     string            // of a session: the id of its key, whose Scopes are its own; else empty
+	Person     string            // who signs in elsewhere, by issuer and subject; empty: it is a key
 }
 
 // Instances that start at the same moment take turns: else each would revoke

@@ -34,13 +34,13 @@ type auditView struct {
 }
 
 // auditActions are those that a list can be filtered by: operations that change
-// something.
+// something, and what is no operation.
 func auditActions() []string {
 	return []string{
-		"accept-gap", "cancel-job", "cancel-replay", "create-api-key", "create-replay", "create-subscription", "delete-subscription",
+		"accept-gap", "cancel-job", "cancel-replay", "create-api-key", "create-replay", "create-subscription", "declare-subscription", "delete-subscription",
 		"discard-dead-range", "discard-deliveries", "discard-delivery", "patch-subscription", "pause-job", "pause-replay",
 		"pause-subscription", "probe-subscription", "resume-job", "resume-replay", "resume-subscription", "retry-dead-range", "retry-deliveries",
-		"retry-delivery", "revoke-api-key", "rotate-secret",
+		"retry-delivery", "revoke-api-key", "rotate-secret", "sign-in",
 	}
 }
 

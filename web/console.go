@@ -17,6 +17,7 @@ type Config struct {
 	PublicURL string       // the address people open it at; empty: made of Listen and TLS
 	Listen    string       // host:port that the server listens on
 	TLS       bool         // whether that server speaks TLS
+	Provider  Provider     // signs people in without a key; nil: nobody
 	Version   string       // shown in the frame
 	Logger    zerolog.Logger
 }
@@ -68,6 +69,10 @@ func (c *Console) routes() http.Handler {
 	r.Get("/sign-in", c.showSignIn)
 	r.Post("/sign-in", c.signIn)
 	r.Post("/sign-out", c.signOut)
+	if c.config.Provider != nil {
+		r.Get("/sign-in/oidc", c.startSignIn)
+		r.Get(callbackPath, c.finishSignIn)
+	}
 
 	r.Get("/", c.open(overview))
 

@@ -47,13 +47,22 @@ func (c *Console) setSession(w http.ResponseWriter, r *http.Request, token strin
 }
 
 type signInView struct {
-	Next    string
-	Problem string
+	Next     string
+	Problem  string
+	Provider string // that signs people in too; empty: none
+}
+
+// renderSignIn shows the page that asks for a key.
+func (c *Console) renderSignIn(w http.ResponseWriter, r *http.Request, status int, view signInView) {
+	if c.config.Provider != nil {
+		view.Provider = c.config.Provider.Name()
+	}
+	c.renderBare(w, r, status, "sign-in", "Sign in", view)
 }
 
 // showSignIn asks for a key.
 func (c *Console) showSignIn(w http.ResponseWriter, r *http.Request) {
-	c.renderBare(w, r, http.StatusOK, "sign-in", "Sign in", signInView{Next: localPath(r.URL.Query().Get("next"))})
+	c.renderSignIn(w, r, http.StatusOK, signInView{Next: localPath(r.URL.Query().Get("next"))})
 }
 
 // signIn exchanges a key for a session. A session that was there ends: nobody
@@ -65,7 +74,7 @@ func (c *Console) signIn(w http.ResponseWriter, r *http.Request) {
 	}
 	next := localPath(r.PostForm.Get("next"))
 	refused := func(status int, problem string) {
-		c.renderBare(w, r, status, "sign-in", "Sign in", signInView{Next: next, Problem: problem})
+		c.renderSignIn(w, r, status, signInView{Next: next, Problem: problem})
 	}
 	key := strings.TrimSpace(r.PostForm.Get("key"))
 	if key == "" {

@@ -205,3 +205,16 @@ func TestALinkFromElsewhereOpensAfterOneMoreLoad(t *testing.T) {
 		t.Errorf("%d %v", a.status, a.header)
 	}
 }
+
+func TestNoProviderIsOfferedWhereNoneIsConfigured(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if page := w.do(request{path: "/sign-in"}); strings.Contains(page.body, "oidc") || !strings.Contains(page.body, "With an API key") {
+		t.Errorf("the sign-in page has\n%s", page.body)
+	}
+	for _, path := range []string{"/sign-in/oidc", "/sign-in/oidc/callback?state=a&code=b"} {
+		if a := w.do(request{path: path}); a.status != http.StatusSeeOther || !strings.HasPrefix(a.header.Get("Location"), "/sign-in?") || strings.Contains(a.header.Get("Set-Cookie"), "rc_") {
+			t.Errorf("%s: %d %v", path, a.status, a.header)
+		}
+	}
+}

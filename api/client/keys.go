@@ -14,6 +14,7 @@ type APIKey struct {
 	Scopes     []string          `json:"scopes"` // read, publish, deliver, write, admin
 	Labels     map[string]string `json:"labels"` // restrict it to subscriptions that have them all
 	Bootstrap  bool              `json:"bootstrap"`
+	Person     bool              `json:"person"` // who signs in by OpenID Connect: no key
 	CreatedAt  time.Time         `json:"created_at"`
 	CreatedBy  string            `json:"created_by"`
 	ExpiresAt  *time.Time        `json:"expires_at"` // nil: never

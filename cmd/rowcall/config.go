@@ -43,6 +43,8 @@ type config struct {
 
 	declared declared // by the configuration file
 
+	oidc oidcConfig
+
 	retention         time.Duration
 	logMaxBytes       int64
 	deadRetention     time.Duration
@@ -112,6 +114,7 @@ type serveFlags struct {
 	APIRate string `default:"500" placeholder:"N" help:"Requests a second to the API of one key, twice as many at once; 0 for no limit; by default ${default}."`
 
 	egressFlags
+	oidcFlags
 
 	Retention         string `default:"168h" placeholder:"DURATION" help:"How long delivered events stay in the log; by default ${default}."`
 	LogMaxBytes       string `default:"32GiB" placeholder:"SIZE" help:"Disk for the log; by default ${default}."`
@@ -183,7 +186,9 @@ func (f *serveFlags) parse(s *settings, stderr *os.File) (config, error) {
 			s.add(fault{envName("public_url"), "is not an address people can open", "write it as https://rowcall.example.com"})
 		}
 	}
-	c.declared = s.configured(c.sourceName, f.egressFlags.parse(s))
+	guard := f.egressFlags.parse(s)
+	c.declared = s.configured(c.sourceName, guard)
+	c.oidc = f.oidcFlags.parse(s, guard)
 	return c, s.err()
 }
 

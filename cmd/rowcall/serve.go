@@ -186,6 +186,7 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 		PublicURL: c.publicURL,
 		Listen:    c.listen,
 		TLS:       c.tls != nil,
+		Provider:  newSignIn(c.oidc, transport, server, log.With().Str("component", "console").Logger()),
 		Version:   buildInfo().Version,
 		Logger:    log.With().Str("component", "console").Logger(),
 	})

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/rowcall/rowcall/api"
+	"github.com/rowcall/rowcall/dispatch"
+	"github.com/rowcall/rowcall/subscriptions"
+)
+
+// oidcFlags say who may sign in to the console without a key.
+type oidcFlags struct {
+	OIDCIssuer       string `name:"oidc-issuer" placeholder:"URL" help:"OpenID Connect provider that people sign in to the console by; by default none."`
+	OIDCClientID     string `name:"oidc-client-id" placeholder:"ID" help:"What the provider knows rowcall as."`
+	OIDCClientSecret string `name:"oidc-client-secret" secret:"" hidden:"" help:"The client's secret; a public client has none."`
+	OIDCScopes       string `name:"oidc-scopes" default:"openid,profile,email" placeholder:"LIST" help:"What is asked of the provider; by default ${default}."`
+	OIDCClaim        string `name:"oidc-claim" default:"groups" placeholder:"NAME" help:"Claim that says what a person is, a.b for a member; by default ${default}."`
+	OIDCRoles        string `name:"oidc-roles" placeholder:"LIST" help:"What its values may do, as in ops=read+deliver,admins=admin; * is everybody who signs in."`
+	OIDCEmailDomains string `name:"oidc-email-domains" placeholder:"LIST" help:"Only people with a verified e-mail address in these domains; by default any."`
+}
+
+// oidcConfig is how people sign in to the console; no issuer: by keys alone.
+type oidcConfig struct {
+	issuer, name string // name: for people
+	clientID     string
+	clientSecret subscriptions.Secret
+	scopes       []string
+	claim        string
+	roles        map[string][]string // value of the claim → scopes
+	domains      []string            // lower case; none: any
+}
+
+// everybody is the value of a role that all who sign in have.
+const everybody = "*"
+
+// parse checks the settings.
+func (f *oidcFlags) parse(s *settings, guard *dispatch.Guard) oidcConfig {
+	if f.OIDCIssuer == "" {
+		if f.OIDCClientID+f.OIDCClientSecret+f.OIDCRoles+f.OIDCEmailDomains != "" {
+			s.add(fault{envName("oidc_issuer"), "is not set, though other settings of OpenID Connect are", "name the provider, as in https://login.example.com, or unset the others"})
+		}
+		return oidcConfig{}
+	}
+	c := oidcConfig{
+		issuer: f.OIDCIssuer, clientID: f.OIDCClientID, clientSecret: subscriptions.NewSecret(f.OIDCClientSecret),
+		scopes: items(f.OIDCScopes), claim: f.OIDCClaim, roles: map[string][]string{},
+	}
+	if u, err := url.Parse(f.OIDCIssuer); err == nil {
+		c.name = u.Host
+	}
+	if guard != nil {
+		if err := guard.CheckURL(f.OIDCIssuer); err != nil {
+			s.add(fault{envName("oidc_issuer"), "may not be called (" + err.Error() + ")", "write it as the provider does, as in https://login.example.com"})
+		}
+	}
+	if c.clientID == "" {
+		s.add(fault{envName("oidc_client_id"), "is not set, though " + envName("oidc_issuer") + " is", "register rowcall with the provider, with the redirect address <ROWCALL_PUBLIC_URL>/sign-in/oidc/callback"})
+	}
+	if !slices.Contains(c.scopes, "openid") {
+		c.scopes = append([]string{"openid"}, c.scopes...)
+	}
+	for _, domain := range items(f.OIDCEmailDomains) {
+		c.domains = append(c.domains, strings.ToLower(strings.TrimPrefix(domain, "@")))
+	}
+	f.parseRoles(s, c.roles)
+	return c
+}
+
+func (f *oidcFlags) parseRoles(s *settings, roles map[string][]string) {
+	bad := func(problem string) {
+		s.add(fault{envName("oidc_roles"), problem, "write what values of the claim may do, as in ops=read+deliver,admins=admin"})
+	}
+	for _, role := range items(f.OIDCRoles) {
+		at := strings.LastIndexByte(role, '=')
+		if at < 1 {
+			bad(fmt.Sprintf("has %q, which gives nothing", role))
+			continue
+		}
+		value, scopes := strings.TrimSpace(role[:at]), strings.Split(role[at+1:], "+")
+		for i, scope := range scopes {
+			scopes[i] = strings.TrimSpace(scope)
+			if !slices.Contains(api.Scopes(), api.Scope(scopes[i])) {
+				bad(fmt.Sprintf("gives %q the scope %q, which there is not", value, scopes[i]))
+			}
+		}
+		if !slices.Contains(scopes, string(api.ScopeRead)) && !slices.Contains(scopes, string(api.ScopeAdmin)) {
+			bad(fmt.Sprintf("lets %q not read, and the console has nothing to show then", value))
+		}
+		roles[value] = append(roles[value], scopes...)
+	}
+	if len(items(f.OIDCRoles)) == 0 && !s.faulty("oidc_roles") {
+		bad("is not set, so nobody who signs in may do anything")
+	}
+}
+
+// items are the parts of a list with commas.
+func items(list string) []string {
+	var found []string
+	for item := range strings.SplitSeq(list, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			found = append(found, item)
+		}
+	}
+	return found
+}
+
+// scopesOf is what somebody may do.
+func (c *oidcConfig) scopesOf(who claims) []string {
+	scopes := slices.Clone(c.roles[everybody])
+	for _, value := range who.values(c.claim) {
+		if value != everybody { // nobody becomes everybody by a name
+			scopes = append(scopes, c.roles[value]...)
+		}
+	}
+	slices.Sort(scopes)
+	return slices.Compact(scopes)
+}
+
+// emailAllowed reports whether somebody's e-mail address may be here.
+func (c *oidcConfig) emailAllowed(who claims) bool {
+	if len(c.domains) == 0 {
+		return true
+	}
+	address := who.text("email")
+	domain := strings.ToLower(address[strings.LastIndexByte(address, '@')+1:])
+	verified, _ := who["email_verified"].(bool)
+	return strings.Contains(address, "@") && slices.Contains(c.domains, domain) && (verified || who.text("email_verified") == "true")
+}
+
+// claims are what a provider says of a person.
+type claims map[string]any
+
+// text is a claim that is a text; else empty.
+func (c claims) text(name string) string {
+	text, _ := c[name].(string)
+	return text
+}
+
+// name is what people know the person as.
+func (c claims) name() string {
+	for _, claim := range []string{"email", "preferred_username", "name", "sub"} {
+		if text := strings.TrimSpace(c.text(claim)); text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// values are the texts of a claim, which may be a member of another one: a.b. nil:
+// there is no such claim.
+func (c claims) values(name string) []string {
+	v, ok := c[name]
+	if !ok {
+		outer, inner, nested := strings.Cut(name, ".")
+		members, isObject := c[outer].(map[string]any)
+		if !nested || !isObject {
+			return nil
+		}
+		return claims(members).values(inner)
+	}
+	found := []string{}
+	switch v := v.(type) {
+	case string:
+		found = append(found, v)
+	case []any:
+		for _, item := range v {
+			if text, ok := item.(string); ok {
+				found = append(found, text)
+			}
+		}
+	}
+	return found
+}

@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/rowcall/rowcall/api"
+	"github.com/rowcall/rowcall/dispatch"
+	"github.com/rowcall/rowcall/store/storetest"
+	"github.com/rowcall/rowcall/subscriptions"
+	"github.com/rowcall/rowcall/web"
+)
+
+// forger is an issuer that signs whatever it is told to: what no honest one does.
+type forger struct {
+	server *httptest.Server
+	key    *rsa.PrivateKey
+
+	mu       sync.Mutex
+	token    string
+	userinfo map[string]any
+}
+
+func newForger(t *testing.T) *forger {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &forger{key: key}
+	answer := func(v func() any) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(v())
+		}
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/.well-known/openid-configuration", answer(func() any {
+		return map[string]any{
+			"issuer": f.server.URL, "authorization_endpoint": f.server.URL + "/auth", "token_endpoint": f.server.URL + "/token",
+			"jwks_uri": f.server.URL + "/jwks", "userinfo_endpoint": f.server.URL + "/me",
+			"id_token_signing_alg_values_supported": []string{"RS256", "HS256", "none"},
+		}
+	}))
+	mux.HandleFunc("/jwks", answer(func() any {
+		return map[string]any{"keys": []any{map[string]any{
+			"kty": "RSA", "kid": "1", "alg": "RS256", "use": "sig",
+			"n": base64.RawURLEncoding.EncodeToString(key.N.Bytes()), "e": base64.RawURLEncoding.EncodeToString(big.NewInt(int64(key.E)).Bytes()),
+		}}}
+	}))
+	mux.HandleFunc("/token", answer(func() any {
+		all := map[string]any{"access_token": "x", "token_type": "Bearer", "expires_in": 60}
+		if f.token != "" {
+			all["id_token"] = f.token
+		}
+		return all
+	}))
+	mux.HandleFunc("/me", answer(func() any { return f.userinfo }))
+	f.server = httptest.NewServer(mux)
+	t.Cleanup(f.server.Close)
+	return f
+}
+
+// sign makes a token; alg says how.
+func (f *forger) sign(t *testing.T, alg string, with *rsa.PrivateKey, claims map[string]any) string {
+	t.Helper()
+	part := func(v any) string {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return base64.RawURLEncoding.EncodeToString(raw)
+	}
+	text := part(map[string]any{"alg": alg, "kid": "1", "typ": "JWT"}) + "." + part(claims)
+	sum := sha256.Sum256([]byte(text))
+	var signature []byte
+	switch alg {
+	case "RS256":
+		var err error
+		if signature, err = rsa.SignPKCS1v15(rand.Reader, with, crypto.SHA256, sum[:]); err != nil {
+			t.Fatal(err)
+		}
+	case "HS256":
+		mac := hmac.New(sha256.New, []byte("the-secret-of-the-client"))
+		mac.Write([]byte(text))
+		signature = mac.Sum(nil)
+	}
+	return text + "." + base64.RawURLEncoding.EncodeToString(signature)
+}
+
+func TestATokenThatDoesNotHoldLetsNobodyIn(t *testing.T) {
+	t.Parallel()
+	f := newForger(t)
+	other, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	guard, err := dispatch.NewGuard(dispatch.GuardConfig{Allow: "private"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := api.New(storetest.Open(t), api.Config{URLs: guard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := guard.Transport()
+	t.Cleanup(transport.CloseIdleConnections)
+	signIn := newSignIn(oidcConfig{
+		issuer: f.server.URL, name: "forger", clientID: "rowcall", clientSecret: subscriptions.NewSecret("the-secret-of-the-client"),
+		scopes: []string{"openid"}, claim: "realm.groups", roles: map[string][]string{"ops": {"read"}},
+	}, transport, server, zerolog.New(zerolog.NewTestWriter(t)))
+
+	type claims = map[string]any
+	good := func(change claims) claims {
+		all := claims{
+			"iss": f.server.URL, "aud": "rowcall", "sub": "ada", "nonce": "the-nonce", "email": "ada@example.com", "realm": claims{"groups": []string{"ops"}},
+			"iat": time.Now().Unix(), "exp": time.Now().Add(time.Minute).Unix(),
+		}
+		for name, value := range change {
+			all[name] = value
+			if value == nil {
+				delete(all, name)
+			}
+		}
+		return all
+	}
+	rs := func(change claims) string { return f.sign(t, "RS256", f.key, good(change)) }
+	last := rs(nil)
+	for name, c := range map[string]struct {
+		token    string
+		userinfo claims
+		status   int // 0: lets in
+	}{
+		"one that holds":                          {token: rs(nil)},
+		"for several, of which we are one":        {token: rs(claims{"aud": []string{"rowcall", "other"}, "azp": "rowcall"})},
+		"with groups at the userinfo endpoint":    {token: rs(claims{"realm": nil}), userinfo: claims{"sub": "ada", "realm": claims{"groups": "ops"}}},
+		"what is signed beats the userinfo":       {token: rs(claims{"email": nil, "realm": claims{"groups": []string{}}}), userinfo: claims{"sub": "ada", "realm": claims{"groups": "ops"}}, status: 403},
+		"userinfo about somebody else":            {token: rs(claims{"realm": nil}), userinfo: claims{"sub": "eve", "realm": claims{"groups": "ops"}}, status: 502},
+		"another nonce":                           {token: rs(claims{"nonce": "another"}), status: 401},
+		"no nonce":                                {token: rs(claims{"nonce": nil}), status: 401},
+		"another audience":                        {token: rs(claims{"aud": "other"}), status: 401},
+		"for several, made for another":           {token: rs(claims{"aud": []string{"rowcall", "other"}, "azp": "other"}), status: 401},
+		"another issuer":                          {token: rs(claims{"iss": "https://evil.test"}), status: 401},
+		"expired":                                 {token: rs(claims{"exp": time.Now().Add(-time.Minute).Unix()}), status: 401},
+		"of tomorrow":                             {token: rs(claims{"nbf": time.Now().Add(24 * time.Hour).Unix()}), status: 401},
+		"no expiry":                               {token: rs(claims{"exp": nil}), status: 401},
+		"about nobody":                            {token: rs(claims{"sub": ""}), status: 401},
+		"without a signature":                     {token: f.sign(t, "none", nil, good(nil)), status: 401},
+		"signed with the client's secret":         {token: f.sign(t, "HS256", nil, good(nil)), status: 401},
+		"signed with another's key":               {token: f.sign(t, "RS256", other, good(nil)), status: 401},
+		"another's claims under a signature":      {token: last[:strings.IndexByte(last, '.')] + strings.TrimPrefix(rs(claims{"sub": "eve"}), last[:strings.IndexByte(last, '.')])[:40] + last[strings.LastIndexByte(last, '.'):], status: 401},
+		"an access token's hash of another":       {token: rs(claims{"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"}), status: 401},
+		"no token at all":                         {status: 401},
+		"no token but a text":                     {token: "x.y.z", status: 401},
+		"nobody of the groups":                    {token: rs(claims{"realm": claims{"groups": []string{"others", "*"}}}), status: 403},
+		"groups that are none":                    {token: rs(claims{"realm": "ops"}), userinfo: claims{"sub": "ada"}, status: 403},
+		"a claim as large as it likes to be":      {token: rs(claims{"pad": strings.Repeat("x", 2<<20)}), status: 502},
+		"a name of control characters and markup": {token: rs(claims{"email": "\x00\r\n<script>\u202e"})},
+	} {
+		f.mu.Lock()
+		f.token, f.userinfo = c.token, c.userinfo
+		f.mu.Unlock()
+		// Each from an address of its own: failures are counted.
+		remote := netip.AddrFrom4([4]byte{192, 0, 2, byte(len(name))})
+		token, err := signIn.Finish(t.Context(), web.Flow{Nonce: "the-nonce", Verifier: strings.Repeat("v", 43), Redirect: "http://localhost/cb"}, web.Answer{Code: "c", Remote: remote})
+		status := 0
+		if e, ok := errors.AsType[*web.SignInError](err); ok {
+			status = e.Status
+		} else if err != nil {
+			status = -1
+		}
+		if status != c.status || (token != "") != (c.status == 0) {
+			t.Errorf("%s: %d, want %d (%v)", name, status, c.status, errors.Unwrap(err))
+		}
+	}
+	// A burst of failures from one address waits; a person who holds gets in.
+	f.mu.Lock()
+	f.token = rs(claims{"nonce": "another"})
+	f.mu.Unlock()
+	remote, codes := netip.MustParseAddr("198.51.100.7"), map[int]int{}
+	finish := func(ctx context.Context) (string, error) {
+		return signIn.Finish(ctx, web.Flow{Nonce: "the-nonce"}, web.Answer{Code: "c", Remote: remote})
+	}
+	for range 12 {
+		_, err := finish(t.Context())
+		if e, ok := errors.AsType[*web.SignInError](err); ok {
+			codes[e.Status]++
+		}
+	}
+	f.mu.Lock()
+	f.token = rs(nil)
+	f.mu.Unlock()
+	if _, err := finish(t.Context()); codes[401] != 10 || codes[429] != 2 || err != nil {
+		t.Errorf("a burst: %v, then %v", codes, err)
+	}
+}
+
+func TestSettingsOfOpenIDConnectAreJudged(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		env  []string
+		want []string
+	}{
+		"nothing is fine": {},
+		"a secret without an issuer": {
+			[]string{"ROWCALL_OIDC_CLIENT_SECRET=hunter2"}, []string{"ROWCALL_OIDC_ISSUER is not set, though other settings"},
+		},
+		"an issuer alone": {
+			[]string{"ROWCALL_OIDC_ISSUER=https://login.example.com"},
+			[]string{"ROWCALL_OIDC_CLIENT_ID is not set", "/sign-in/oidc/callback", "ROWCALL_OIDC_ROLES is not set, so nobody"},
+		},
+		"an issuer that may not be called": {
+			[]string{"ROWCALL_OIDC_ISSUER=http://10.0.0.1", "ROWCALL_OIDC_CLIENT_ID=x", "ROWCALL_OIDC_ROLES=*=read"}, []string{"ROWCALL_OIDC_ISSUER may not be called", "ROWCALL_EGRESS_ALLOW"},
+		},
+		"roles that are none": {
+			[]string{"ROWCALL_OIDC_ISSUER=https://login.example.com", "ROWCALL_OIDC_CLIENT_ID=x", "ROWCALL_OIDC_ROLES=ops,=read,a=root,b=write"},
+			[]string{`"ops", which gives nothing`, `"=read", which gives nothing`, `the scope "root"`, `lets "b" not read`},
+		},
+	} {
+		_, err := read(t, append(required(), c.env...))
+		if (err != nil) != (len(c.want) > 0) {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, want := range c.want {
+			if err != nil && (!strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2")) {
+				t.Errorf("%s: no %q in\n%v", name, want, err)
+			}
+		}
+	}
+	got, err := read(t, append(required(), "ROWCALL_CONFIG="+file(t, `
+oidc_issuer: https://login.example.com/realms/a
+oidc_client_id: rowcall
+oidc_client_secret_file: `+file(t, "hunter2\n")+`
+oidc_roles: [cn=ops=read, "*=deliver+read"]
+oidc_scopes: [groups]
+`)))
+	who := claims{"groups": []any{"cn=ops", 7}}
+	if err != nil || got.oidc.clientSecret.Reveal() != "hunter2" || got.oidc.name != "login.example.com" ||
+		strings.Join(got.oidc.scopes, " ") != "openid groups" || strings.Join(got.oidc.scopesOf(who), " ") != "deliver read" {
+		t.Errorf("a file of settings gives %+v, %v", got.oidc, err)
+	}
+}
