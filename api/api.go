@@ -108,6 +108,7 @@ type API struct {
 	tails  tails
 	rates  *buckets // nil: no limit
 	tests  *buckets
+	bursts *burstRows
 	spec   []byte
 
 	programs *subscriptions.Programs // compiled expressions
@@ -127,9 +128,11 @@ func New(st *store.Store, config Config) (*API, error) {
 		router: chi.NewMux(),
 		auth:   newAuthenticator(st),
 		tests:  newBuckets(10.0/60, 10),
+		bursts: newBurstRows(),
 
 		programs: subscriptions.NewPrograms(),
 	}
+	a.auth.onBurst = a.recordBurst
 	a.ready = newReadiness(st, config)
 	if config.Rate > 0 {
 		a.rates = newBuckets(config.Rate, max(1, int(2*config.Rate)))

@@ -64,7 +64,7 @@ func audited(op huma.Operation) bool {
 // change is a change that was made through the API.
 type change struct {
 	At     time.Time       `json:"at"`
-	Actor  string          `json:"actor" doc:"Id of the key or person that made it, or configuration."`
+	Actor  string          `json:"actor" doc:"Id of the key or person that made it; or configuration; or anonymous, of sign-ins that failed."`
 	Remote string          `json:"remote" doc:"Address that the request came from."`
 	Action string          `json:"action" doc:"operationId of the route." example:"patch-subscription"`
 	Object string          `json:"object" doc:"What was changed." example:"subscription/sub_…"`

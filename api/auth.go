@@ -39,6 +39,9 @@ type authenticator struct {
 	failures failures
 	lookups  chan struct{}
 
+	// onBurst hears of the failure that makes an address or a key wait.
+	onBurst func(ctx context.Context, object string, remote netip.Addr, wait time.Duration)
+
 	mu    sync.Mutex
 	cache map[[32]byte]cachedKey
 }
@@ -49,7 +52,10 @@ type cachedKey struct {
 }
 
 func newAuthenticator(st keyStore) *authenticator {
-	return &authenticator{store: st, lookups: make(chan struct{}, keyLookups), cache: map[[32]byte]cachedKey{}}
+	return &authenticator{
+		store: st, lookups: make(chan struct{}, keyLookups), cache: map[[32]byte]cachedKey{},
+		onBurst: func(context.Context, string, netip.Addr, time.Duration) {},
+	}
 }
 
 // find returns the key with this text. store.ErrNotFound and ErrKeyForm mean
@@ -121,17 +127,30 @@ func (a *authenticator) forgetAll(hash []byte) {
 // fail counts a failed sign-in and returns the problem to answer with. Only
 // failures are ever held back: whoever shares an address with an attacker gets
 // in with a valid key.
-func (a *authenticator) fail(address netip.Addr, text, detail string) *problem {
-	now := time.Now()
-	wait := a.failures.add("address "+network(address), now)
-	if id := keyID(text); id != "" {
-		wait = max(wait, a.failures.add("key "+id, now))
-	}
-	if wait > 0 {
+func (a *authenticator) fail(ctx context.Context, address netip.Addr, text, detail string) *problem {
+	if wait := a.failed(ctx, address, text); wait > 0 {
 		return newProblem(problemRateLimited, "too many failed sign-ins; a valid key still works").
 			with("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
 	}
 	return newProblem(problemUnauthorized, detail).with("WWW-Authenticate", `Bearer realm="rowcall"`)
+}
+
+// failed counts a failed sign-in by address and by key, and returns how long
+// whoever tries is to wait.
+func (a *authenticator) failed(ctx context.Context, address netip.Addr, text string) time.Duration {
+	now, from := time.Now(), network(address)
+	wait, began := a.failures.add("address "+from, now)
+	if began {
+		a.onBurst(ctx, "address/"+from, address, wait)
+	}
+	if id := keyID(text); id != "" {
+		other, began := a.failures.add("key "+id, now)
+		if began && wait == 0 { // of keys that are made up in a burst, the address tells
+			a.onBurst(ctx, "key/"+id, address, other)
+		}
+		wait = max(wait, other)
+	}
+	return wait
 }
 
 // network is the address that failures are counted by: one IPv4 address, or the
@@ -180,7 +199,7 @@ func (a *API) authorize(scope Scope, labels bool) func(huma.Context, func(huma.C
 		}
 		scheme, text, _ := strings.Cut(headers[0], " ")
 		if len(headers) > 1 || !strings.EqualFold(scheme, "Bearer") {
-			refuse(ctx, a.auth.fail(peer.Addr(), "", "send one Authorization: Bearer <key>"))
+			refuse(ctx, a.auth.fail(r.Context(), peer.Addr(), "", "send one Authorization: Bearer <key>"))
 			return
 		}
 		key, err := a.auth.find(r.Context(), text)
@@ -189,9 +208,9 @@ func (a *API) authorize(scope Scope, labels bool) func(huma.Context, func(huma.C
 		}
 		switch {
 		case errors.Is(err, ErrKeyForm):
-			refuse(ctx, a.auth.fail(peer.Addr(), text, "the key is mistyped or cut off: its form or checksum is wrong"))
+			refuse(ctx, a.auth.fail(r.Context(), peer.Addr(), text, "the key is mistyped or cut off: its form or checksum is wrong"))
 		case errors.Is(err, store.ErrNotFound):
-			refuse(ctx, a.auth.fail(peer.Addr(), text, "the key is not known, was revoked, or has expired"))
+			refuse(ctx, a.auth.fail(r.Context(), peer.Addr(), text, "the key is not known, was revoked, or has expired"))
 		case err != nil:
 			refuse(ctx, a.problemOf(r.Context(), "sign-in", err))
 		case !allows(key, scope):

@@ -163,30 +163,30 @@ func TestFailedSignInsAreHeldBackByAddressAndByKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAuthenticator(newKeyTable(t))
 		for i := range failuresAllowed {
-			if p := a.fail(here, "", ""); p.Status != http.StatusUnauthorized {
+			if p := a.fail(t.Context(), here, "", ""); p.Status != http.StatusUnauthorized {
 				t.Fatalf("failure %d: %d", i+1, p.Status)
 			}
 		}
-		p := a.fail(here, "", "")
+		p := a.fail(t.Context(), here, "", "")
 		if p.Status != http.StatusTooManyRequests || p.headers.Get("Retry-After") != "60" {
 			t.Errorf("failure 11: %d, Retry-After %q", p.Status, p.headers.Get("Retry-After"))
 		}
-		if p := a.fail(there, "", ""); p.Status != http.StatusUnauthorized {
+		if p := a.fail(t.Context(), there, "", ""); p.Status != http.StatusUnauthorized {
 			t.Errorf("another address: %d", p.Status)
 		}
 		<-time.After(30 * time.Second)
-		if p := a.fail(here, "", ""); p.headers.Get("Retry-After") != "30" {
+		if p := a.fail(t.Context(), here, "", ""); p.headers.Get("Retry-After") != "30" {
 			t.Errorf("a failure while held back made the wait %q", p.headers.Get("Retry-After"))
 		}
 		<-time.After(30 * time.Second)
-		if p := a.fail(here, "", ""); p.Status != http.StatusUnauthorized {
+		if p := a.fail(t.Context(), here, "", ""); p.Status != http.StatusUnauthorized {
 			t.Errorf("after the wait: %d", p.Status)
 		}
 		// The wait doubles with every burst, up to 15 minutes.
 		var waits []string
 		for range 6 {
 			for {
-				if p := a.fail(here, "", ""); p.Status == http.StatusTooManyRequests {
+				if p := a.fail(t.Context(), here, "", ""); p.Status == http.StatusTooManyRequests {
 					waits = append(waits, p.headers.Get("Retry-After"))
 					break
 				}
@@ -200,7 +200,7 @@ func TestFailedSignInsAreHeldBackByAddressAndByKey(t *testing.T) {
 		text := NewKey()
 		status := 0
 		for i := range failuresAllowed + 1 {
-			status = a.fail(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), text, "").Status
+			status = a.fail(t.Context(), netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), text, "").Status
 		}
 		if status != http.StatusTooManyRequests {
 			t.Errorf("the 11th failure of one key: %d", status)
@@ -256,5 +256,26 @@ func TestOnlyAdminStandsForOtherScopes(t *testing.T) {
 		if allows(store.APIKey{}, held) {
 			t.Errorf("a key without scopes may %s", held)
 		}
+	}
+}
+
+func TestARowOfTheAuditTrailSaysHowManyBurstsHaveNone(t *testing.T) {
+	t.Parallel()
+	b, now := newBurstRows(), time.Unix(0, 0)
+	rows := 0
+	for range burstsAtOnce + 5 {
+		if row, without := b.take(now); row {
+			rows++
+			if without != 0 {
+				t.Errorf("%d bursts before the first have no row", without)
+			}
+		}
+	}
+	row, without := b.take(now.Add(burstEvery))
+	if rows != burstsAtOnce || !row || without != 5 {
+		t.Errorf("%d rows at once, then %t for %d more", rows, row, without)
+	}
+	if row, _ := b.take(now.Add(burstEvery)); row {
+		t.Error("two rows in a minute")
 	}
 }

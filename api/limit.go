@@ -29,8 +29,9 @@ type failureCount struct {
 }
 
 // add counts a failure. It returns how long the name is to wait, 0 while it is
-// within its allowance. Failures of a blocked name do not make its wait longer.
-func (f *failures) add(name string, now time.Time) time.Duration {
+// within its allowance, and whether this failure made it so. Failures of a blocked
+// name do not make its wait longer.
+func (f *failures) add(name string, now time.Time) (wait time.Duration, began bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := f.names[name]
@@ -49,19 +50,19 @@ func (f *failures) add(name string, now time.Time) time.Duration {
 	}
 	c.last = now
 	if now.Before(c.blocked) {
-		return c.blocked.Sub(now)
+		return c.blocked.Sub(now), false
 	}
 	if now.Sub(c.since) >= time.Minute {
 		c.since, c.count = now, 0
 	}
 	c.count++
 	if c.count <= failuresAllowed {
-		return 0
+		return 0, false
 	}
-	wait := min(firstBlock<<min(c.bursts, 10), longestBlock)
+	wait = min(firstBlock<<min(c.bursts, 10), longestBlock)
 	c.bursts++
 	c.blocked, c.since, c.count = now.Add(wait), now.Add(wait), 0
-	return wait
+	return wait, true
 }
 
 // forget makes room: names that are over, else the one that failed longest ago.

@@ -76,6 +76,6 @@ func personName(p Person) string {
 
 // FailedSignIn counts a sign-in that failed elsewhere, by the address it came
 // from, and returns how long that address is to wait; 0: it is within its allowance.
-func (a *API) FailedSignIn(remote netip.Addr) time.Duration {
-	return a.auth.failures.add("address "+network(remote), time.Now())
+func (a *API) FailedSignIn(ctx context.Context, remote netip.Addr) time.Duration {
+	return a.auth.failed(ctx, remote, "")
 }

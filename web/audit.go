@@ -38,7 +38,7 @@ type auditView struct {
 func auditActions() []string {
 	return []string{
 		"accept-gap", "cancel-job", "cancel-replay", "create-api-key", "create-replay", "create-subscription", "declare-subscription", "delete-subscription",
-		"discard-dead-range", "discard-deliveries", "discard-delivery", "patch-subscription", "pause-job", "pause-replay",
+		"discard-dead-range", "discard-deliveries", "discard-delivery", "failed-sign-ins", "patch-subscription", "pause-job", "pause-replay",
 		"pause-subscription", "probe-subscription", "resume-job", "resume-replay", "resume-subscription", "retry-dead-range", "retry-deliveries",
 		"retry-delivery", "revoke-api-key", "rotate-secret", "sign-in",
 	}

@@ -30,7 +30,7 @@ const (
 // people is what a sign-in needs of the API.
 type people interface {
 	SignIn(ctx context.Context, p api.Person, remote netip.Addr) (token string, expires time.Time, err error)
-	FailedSignIn(remote netip.Addr) time.Duration
+	FailedSignIn(ctx context.Context, remote netip.Addr) time.Duration
 }
 
 // signIn signs people in by OpenID Connect: authorization code with PKCE. It
@@ -140,18 +140,18 @@ func (s *signIn) Finish(ctx context.Context, flow web.Flow, answer web.Answer) (
 		return "", s.down(err)
 	}
 	if answer.Issuer != s.config.issuer && (answer.Issuer != "" || p.namesIssuer) {
-		return "", s.refused(answer, errors.New("the answer names another issuer"))
+		return "", s.refused(ctx, answer, errors.New("the answer names another issuer"))
 	}
 	tokens, err := s.oauth(p, flow).Exchange(ctx, answer.Code, oauth2.VerifierOption(flow.Verifier))
 	if _, answered := errors.AsType[*oauth2.RetrieveError](err); answered {
-		return "", s.refused(answer, fmt.Errorf("redeem code: %w", err))
+		return "", s.refused(ctx, answer, fmt.Errorf("redeem code: %w", err))
 	}
 	if err != nil {
 		return "", s.down(fmt.Errorf("redeem code: %w", err))
 	}
 	claims, err := s.verified(ctx, p, tokens, flow.Nonce)
 	if err != nil {
-		return "", s.refused(answer, err)
+		return "", s.refused(ctx, answer, err)
 	}
 	if claims, err = s.completed(ctx, p, tokens, claims); err != nil {
 		return "", s.down(err)
@@ -243,9 +243,9 @@ func (s *signIn) down(err error) error {
 }
 
 // refused says that what came back does not hold, and counts it.
-func (s *signIn) refused(answer web.Answer, err error) error {
+func (s *signIn) refused(ctx context.Context, answer web.Answer, err error) error {
 	e := &web.SignInError{Status: http.StatusUnauthorized, Text: "What " + s.config.name + " sent back does not hold. Begin again; where that does not help, rowcall's log says why.", Err: err}
-	if s.people.FailedSignIn(answer.Remote) > 0 {
+	if s.people.FailedSignIn(ctx, answer.Remote) > 0 {
 		e.Status, e.Text = http.StatusTooManyRequests, "Too many failed tries from this address. Wait a minute; a valid API key still works."
 	}
 	return e
