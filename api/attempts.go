@@ -80,7 +80,8 @@ type (
 func (a *API) registerAttempts() {
 	handle(a, huma.Operation{
 		OperationID: "list-attempts", Method: http.MethodGet, Path: "/v1/attempts", Tags: []string{"attempts"},
-		Summary: "List HTTP tries, newest first",
+		Summary:     "List HTTP tries, newest first",
+		Description: "A page may end before limit, and even be empty, where few of very many tries fit the filters: next_cursor alone says whether there is more.",
 	}, ScopeRead, a.listAttempts)
 	handle(a, huma.Operation{
 		OperationID: "get-attempt", Method: http.MethodGet, Path: "/v1/attempts/{id}", Tags: []string{"attempts"},
@@ -118,9 +119,9 @@ func (a *API) listAttempts(ctx context.Context, in *attemptsInput) (*attemptsOut
 	if err != nil {
 		return nil, err
 	}
-	filter := store.AttemptFilter{Labels: restriction(ctx), Subscription: subscription, PastLane: store.LaneID(at[1]), PastOffset: store.Offset(at[2])}
+	filter := store.AttemptFilter{Labels: restriction(ctx), Subscription: subscription}
 	if position != "" {
-		filter.Past = time.UnixMicro(at[0]).UTC()
+		filter.Past = store.AttemptPlace{At: time.UnixMicro(at[0]).UTC(), Lane: store.LaneID(at[1]), Offset: store.Offset(at[2])}
 	}
 	if in.Outcome != "" {
 		filter.Outcome = new(int16(slices.Index(outcomes(), in.Outcome)))
@@ -145,23 +146,20 @@ func (a *API) listAttempts(ctx context.Context, in *attemptsInput) (*attemptsOut
 		}
 		filter.Offset = e.Offset
 	}
-	found, err := a.store.Attempts(ctx, filter, in.Limit+1)
+	found, next, err := a.store.Attempts(ctx, filter, in.Limit, store.ListTime)
 	if err != nil {
 		return nil, err
 	}
-	for i, try := range found {
-		if i == in.Limit {
-			last := found[i-1]
-			out.Body.NextCursor = sealCursor("attempts", filters, joinNumbers(last.At.UnixMicro(), int64(last.Lane), int64(last.Offset)))
-			break
-		}
+	for _, try := range found {
 		out.Body.Items = append(out.Body.Items, showAttempt(try))
+	}
+	if !next.At.IsZero() {
+		out.Body.NextCursor = sealCursor("attempts", filters, joinNumbers(next.At.UnixMicro(), int64(next.Lane), int64(next.Offset)))
 	}
 	return out, a.addEvents(ctx, out.Body.Items, found)
 }
 
-// addEvents says of a page's tries which events they were of; found begins with
-// them.
+// addEvents says of a page's tries which events they were of; found is them.
 func (a *API) addEvents(ctx context.Context, items []attempt, found []store.Attempt) error {
 	offsets := make([]store.Offset, len(items))
 	for i := range items {

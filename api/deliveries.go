@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -87,7 +86,7 @@ type (
 		Status       int                 `query:"status" minimum:"100" maximum:"599" doc:"HTTP status of the last try."`
 		Type         string              `query:"type" doc:"Of events of exactly this type."`
 		Key          string              `query:"key" doc:"Ordered by exactly this key."`
-		Filter       string              `query:"filter" doc:"Of events on which this CEL expression is true, as a subscription's filter. Pages may be short: next_cursor says whether there is more to look at."`
+		Filter       string              `query:"filter" doc:"Of events on which this CEL expression is true, as a subscription's filter."`
 		Since        time.Time           `query:"since" doc:"Changed at or after this time."`
 		Until        time.Time           `query:"until" doc:"Changed before this time."`
 	}
@@ -108,6 +107,8 @@ func (a *API) registerDeliveries() {
 	handle(a, huma.Operation{
 		OperationID: "list-deliveries", Method: http.MethodGet, Path: "/v1/deliveries", Tags: tags,
 		Summary: "List deliveries that did not go at first pass, newest event first",
+		Description: "A page may end before limit, and even be empty, where few of very many deliveries fit the filters: " +
+			"next_cursor alone says whether there is more.",
 	}, ScopeRead, a.listDeliveries)
 	handle(a, huma.Operation{
 		OperationID: "get-delivery", Method: http.MethodGet, Path: "/v1/deliveries/{id}", Tags: tags,
@@ -147,56 +148,63 @@ func (a *API) listDeliveries(ctx context.Context, in *deliveriesInput) (*deliver
 	}
 	filter := store.DeliveryFilter{
 		Subscription: subscription, State: in.State, Reason: in.Reason, Status: in.Status, Type: in.Type, Key: in.Key,
-		Since: in.Since, Until: in.Until, Past: store.Offset(at[0]), PastLane: store.LaneID(at[1]), Labels: restriction(ctx),
+		Since: in.Since, Until: in.Until, Past: store.DeliveryPlace{Offset: store.Offset(at[0]), Lane: store.LaneID(at[1])}, Labels: restriction(ctx),
 	}
 	out := &deliveriesOutput{Body: page[delivery]{Items: []delivery{}}}
-	for looked := 0; ; {
-		found, err := a.store.Deliveries(ctx, filter, in.Limit+1)
+	for more := true; more; {
+		batch, within := in.Limit-len(out.Body.Items), store.ListTime
+		if look != nil {
+			batch, within = searchBatch, look.left() // few of them are wanted
+		}
+		found, next, err := a.store.Deliveries(ctx, filter, batch, within)
 		if err != nil {
 			return nil, err
 		}
-		for _, d := range found {
-			if len(out.Body.Items) == in.Limit || looked > 0 && look.over() {
-				out.Body.NextCursor = sealCursor("deliveries", filters, joinNumbers(int64(filter.Past), int64(filter.PastLane)))
-				return out, nil
+		selected, err := a.selectDeliveries(ctx, look, found)
+		if err != nil {
+			return nil, err
+		}
+		for i := range found {
+			if !selected[i] {
+				continue
 			}
-			selected, err := a.selectsDelivery(ctx, look, &d)
-			if err != nil {
-				return nil, err
-			}
-			filter.Past, filter.PastLane = d.Offset, d.Lane
-			looked++
-			if selected {
-				out.Body.Items = append(out.Body.Items, showDelivery(d))
+			out.Body.Items = append(out.Body.Items, showDelivery(found[i]))
+			if len(out.Body.Items) == in.Limit && (i+1 < len(found) || next != store.DeliveryPlace{}) {
+				next = store.DeliveryPlace{Offset: found[i].Offset, Lane: found[i].Lane}
+				break
 			}
 		}
-		if len(found) <= in.Limit {
-			return out, nil
-		}
+		filter.Past = next
+		more = look != nil && !look.over() && len(out.Body.Items) < in.Limit && next != store.DeliveryPlace{}
 	}
+	if filter.Past != (store.DeliveryPlace{}) {
+		out.Body.NextCursor = sealCursor("deliveries", filters, joinNumbers(int64(filter.Past.Offset), int64(filter.Past.Lane)))
+	}
+	return out, nil
 }
 
-// selectsDelivery reports whether a delivery's event is looked for, and takes the
-// data out of it.
-func (a *API) selectsDelivery(ctx context.Context, look *search, d *store.Delivery) (bool, error) {
-	if look != nil && d.Event != nil {
-		whole, err := a.store.Event(ctx, d.Offset)
-		if errors.Is(err, store.ErrNotFound) {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		if selected, err := look.selects(ctx, whole); err != nil || !selected {
-			return false, err
+// selectDeliveries says which of some deliveries' events are looked for, and takes
+// the data out of them.
+func (a *API) selectDeliveries(ctx context.Context, look *search, found []store.Delivery) ([]bool, error) {
+	selected := make([]bool, len(found))
+	if look != nil {
+		if err := a.store.ReadEvents(ctx, found); err != nil {
+			return nil, err
 		}
 	}
-	if d.Event != nil {
-		bare := *d.Event
-		bare.Data = nil
-		d.Event = &bare
+	for i := range found {
+		d := &found[i]
+		var err error
+		if selected[i], err = look.selects(ctx, d.Event); err != nil {
+			return nil, err
+		}
+		if d.Event != nil && d.Event.Data != nil {
+			bare := *d.Event
+			bare.Data = nil
+			d.Event = &bare
+		}
 	}
-	return look == nil || d.Event != nil, nil
+	return selected, nil
 }
 
 func (a *API) getDelivery(ctx context.Context, in *deliveryPath) (*deliveryOutput, error) {

@@ -13,11 +13,9 @@ import (
 	"github.com/rowcall/rowcall/store"
 )
 
-// Bounds of a list that finds little, whose page ends there.
-const (
-	listOffsets = 250_000 // that it looks at
-	listTime    = 5 * time.Second
-)
+// listOffsets is how much of the log a list looks at before its page ends: after
+// store.ListTime at the latest.
+const listOffsets = 250_000
 
 // event is a row of the log as the API shows it: CloudEvents attributes and
 // data, as they are delivered.
@@ -175,7 +173,7 @@ func (a *API) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput, e
 			return out, nil
 		}
 		filter.Past = next
-		if top-next >= listOffsets || time.Since(begun) > listTime {
+		if top-next >= listOffsets || time.Since(begun) > store.ListTime || look.over() {
 			return more()
 		}
 	}

@@ -14,8 +14,12 @@ import (
 	"github.com/rowcall/rowcall/subscriptions"
 )
 
-// countWithin bounds the time in which it is counted what a job has to do.
-const countWithin = 5 * time.Second
+// Bounds of the time in which it is counted what a job has to do: for somebody who
+// only asks, and for the progress of one that is made.
+const (
+	askWithin   = store.ListTime
+	countWithin = 5 * time.Second
+)
 
 // job is long work that goes on by itself.
 type job struct {
@@ -170,7 +174,11 @@ func (a *API) bulk(kind store.JobKind) func(context.Context, *rawInput) (*bulkOu
 			return nil, err
 		}
 		j := store.Job{Kind: kind, Filter: filter, CreatedBy: caller(ctx)}
-		if j.Total, j.AtLeast, err = a.store.CountDeliveries(ctx, filter, countWithin); err != nil {
+		within := countWithin
+		if dry {
+			within = askWithin
+		}
+		if j.Total, j.AtLeast, err = a.store.CountDeliveries(ctx, filter, within); err != nil {
 			return nil, err
 		}
 		if dry {

@@ -11,7 +11,7 @@ import (
 
 // searchTime bounds the time in which a list looks for events that an expression
 // selects: what was found by then is a page, and the next goes on.
-const searchTime = 700 * time.Millisecond
+const searchTime = store.ListTime * 3 / 2
 
 // searchBatch is how many events are looked at together.
 const searchBatch = 200
@@ -40,6 +40,9 @@ func (a *API) newSearch(text string) (*search, error) {
 
 // over reports whether the time is up.
 func (s *search) over() bool { return s != nil && time.Now().After(s.ends) }
+
+// left is the time that is left.
+func (s *search) left() time.Duration { return time.Until(s.ends) }
 
 // selects reports whether an event is looked for. One that the expression fails
 // on, as for lack of a member, is not.

@@ -157,93 +157,6 @@ func (s *Store) addAttemptDay(ctx context.Context, day time.Time) error {
 	})
 }
 
-// AttemptFilter selects attempts for a list. What is zero does not filter.
-type AttemptFilter struct {
-	Subscription subscriptions.ID
-	Labels       Labels
-	Lane         LaneID // of one lane; 0: of all
-	Offset       Offset // of one event; 0: of all
-	Outcome      *int16
-	Past         time.Time // keyset: older than it; zero: from the newest
-	PastLane     LaneID    // and, at the same time, below (PastLane, PastOffset)
-	PastOffset   Offset
-}
-
-const attemptsSQL = `
-SELECT a.at, a.lane, a."offset", a.attempt, a.duration, a.status, a.outcome, coalesce(a.reason, ''), a.detail,
-  coalesce(c.subscription, j.subscription, '')
-FROM rowcall.attempts a LEFT JOIN rowcall.cursors c ON c.lane = a.lane LEFT JOIN rowcall.jobs j ON j.lane = a.lane
-WHERE a.at >= $1 AND a.at < $2
-  AND ($3::timestamptz IS NULL OR (a.at, a.lane, a."offset") < ($3, $4::integer, $5::bigint))
-  AND ($6 = '' OR a.lane IN (SELECT lane FROM rowcall.cursors WHERE subscription = $6
-    UNION SELECT lane FROM rowcall.jobs WHERE subscription = $6 AND lane IS NOT NULL))
-  AND ($7::bigint = 0 OR a."offset" = $7)
-  AND ($11::integer = 0 OR a.lane = $11)
-  AND ($8::smallint IS NULL OR a.outcome = $8)
-  AND ($10::jsonb = '{}' OR c.subscription IN (` + labelledSQL + `$10))
-ORDER BY a.at DESC, a.lane DESC, a."offset" DESC LIMIT $9`
-
-// Attempts lists attempts, newest first. Those of a deleted subscription are
-// listed while no subscription is asked for.
-//
-// It goes back in time by slices that begin at a second and grow fourfold, so
-// that the newest page of a busy history reads a second of it, by the BRIN index
-// on time, and not a day. One event's attempts are found by the other index.
-func (s *Store) Attempts(ctx context.Context, f AttemptFilter, limit int) ([]Attempt, error) {
-	attempts, err := s.attempts(ctx, f, limit)
-	if err != nil {
-		return nil, fmt.Errorf("list attempts: %w", err)
-	}
-	return attempts, nil
-}
-
-func (s *Store) attempts(ctx context.Context, f AttemptFilter, limit int) ([]Attempt, error) {
-	oldest, err := s.oldestAttempt(ctx)
-	if err != nil || oldest.IsZero() {
-		return nil, err
-	}
-	// An attempt's time is of the clock of the machine that made it, which may be
-	// ahead of ours: the first slice has no end.
-	from := time.Now()
-	until := from.AddDate(1000, 0, 0)
-	if !f.Past.IsZero() {
-		until = f.Past.Add(time.Microsecond)
-		if f.Past.Before(from) {
-			from = f.Past
-		}
-	}
-	const widest = 30 * 24 * time.Hour // then all the rest
-	var found []Attempt
-	for width := time.Second; len(found) < limit && until.After(oldest); width *= 4 {
-		from = from.Add(-width)
-		if f.Offset != 0 || width > widest || from.Before(oldest) {
-			from = oldest
-		}
-		slice, err := s.attemptSlice(ctx, f, from, until, limit-len(found))
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, slice...)
-		until = from
-	}
-	return found, nil
-}
-
-func (s *Store) attemptSlice(ctx context.Context, f AttemptFilter, from, until time.Time, limit int) ([]Attempt, error) {
-	rows, err := s.pool.Query(ctx, attemptsSQL, from, until, nullTime(f.Past), int32(f.PastLane), int64(f.PastOffset),
-		f.Subscription, int64(f.Offset), f.Outcome, limit, f.Labels.json(), int32(f.Lane))
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Attempt, error) {
-		var a Attempt
-		var micros int64
-		err := row.Scan(&a.At, &a.Lane, &a.Offset, &a.Attempt, &micros, &a.Status, &a.Outcome, &a.Reason, &a.Detail, &a.Subscription)
-		a.At, a.Duration = a.At.UTC(), time.Duration(micros)*time.Microsecond
-		return a, err
-	})
-}
-
 const attemptSQL = `
 SELECT a.attempt, a.duration, a.status, a.outcome, coalesce(a.reason, ''), a.detail, coalesce(c.subscription, '')
 FROM rowcall.attempts a LEFT JOIN rowcall.cursors c ON c.lane = a.lane
@@ -264,17 +177,4 @@ func (s *Store) Attempt(ctx context.Context, lane LaneID, offset Offset, at time
 	}
 	a.Duration = time.Duration(micros) * time.Microsecond
 	return a, nil
-}
-
-const oldestAttemptSQL = `
-SELECT coalesce(min(c.relname), '') FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-WHERE i.inhparent = 'rowcall.attempts'::regclass AND c.relname ~ '^attempts_[0-9]{8}$'`
-
-// oldestAttempt is when the oldest partition begins; zero where there is none.
-func (s *Store) oldestAttempt(ctx context.Context) (time.Time, error) {
-	var name string
-	if err := s.pool.QueryRow(ctx, oldestAttemptSQL).Scan(&name); err != nil || name == "" {
-		return time.Time{}, err
-	}
-	return time.Parse("attempts_"+dayFormat, name)
 }

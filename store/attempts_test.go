@@ -10,21 +10,20 @@ import (
 	"github.com/rowcall/rowcall/store"
 )
 
-// history lists all attempts of a filter, by pages of limit.
-func history(t *testing.T, s *store.Store, f store.AttemptFilter, limit int) []store.Attempt {
+// history lists all attempts of a filter, by pages of limit that are found within a time.
+func history(t *testing.T, s *store.Store, f store.AttemptFilter, limit int, within time.Duration) []store.Attempt {
 	t.Helper()
 	var all []store.Attempt
 	for {
-		page, err := s.Attempts(t.Context(), f, limit)
+		page, next, err := s.Attempts(t.Context(), f, limit, within)
 		if err != nil || len(page) > limit {
 			t.Fatalf("a page of %d, error %v", len(page), err)
 		}
 		all = append(all, page...)
-		if len(page) < limit {
+		if next.At.IsZero() {
 			return all
 		}
-		last := page[len(page)-1]
-		f.Past, f.PastLane, f.PastOffset = last.At, last.Lane, last.Offset
+		f.Past = next
 	}
 }
 
@@ -75,10 +74,10 @@ func TestAttemptsAreListedFromTheNewestThoughTheirTimesAreEqual(t *testing.T) {
 		"event":        {store.AttemptFilter{Offset: 43}, func(a store.Attempt) bool { return a.Offset == 43 }},
 		"outcome":      {store.AttemptFilter{Outcome: new(int16(1))}, func(a store.Attempt) bool { return a.Outcome == 1 }},
 		"success":      {store.AttemptFilter{Outcome: new(int16(0))}, func(a store.Attempt) bool { return a.Outcome == 0 }},
-		"older":        {store.AttemptFilter{Past: now.Add(-time.Minute)}, func(a store.Attempt) bool { return a.At.Before(now.Add(-time.Minute)) }},
+		"older":        {store.AttemptFilter{Past: store.AttemptPlace{At: now.Add(-time.Minute)}}, func(a store.Attempt) bool { return a.At.Before(now.Add(-time.Minute)) }},
 	} {
 		for _, limit := range []int{1, 7, 60, 1000} {
-			diff(t, fmt.Sprintf("%s by %d", name, limit), want(c.keep), history(t, s, c.filter, limit))
+			diff(t, fmt.Sprintf("%s by %d", name, limit), want(c.keep), history(t, s, c.filter, limit, within))
 		}
 	}
 	// A success is narrow.
@@ -89,7 +88,7 @@ func TestAttemptsAreListedFromTheNewestThoughTheirTimesAreEqual(t *testing.T) {
 	if err := s.DeleteSubscription(t.Context(), x.ID, x.Version); err != nil {
 		t.Fatal(err)
 	}
-	if all := history(t, s, store.AttemptFilter{}, 1000); len(all) != len(saved) {
+	if all := history(t, s, store.AttemptFilter{}, 1000, within); len(all) != len(saved) {
 		t.Errorf("%d attempts are left of %d", len(all), len(saved))
 	}
 }
@@ -111,10 +110,23 @@ func TestNoAttemptFallsBetweenTwoSlicesOfTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []time.Time
-	for _, a := range history(t, s, store.AttemptFilter{Past: past}, 100) {
+	for _, a := range history(t, s, store.AttemptFilter{Past: store.AttemptPlace{At: past}}, 100, within) {
 		got = append(got, a.At)
 	}
 	diff(t, "times", want, got)
+	// Nor between two pages that end where their time did: each looks at a slice alone.
+	got = nil
+	for f := (store.AttemptFilter{Past: store.AttemptPlace{At: past}}); len(got) < len(want); {
+		page, next, err := s.Attempts(t.Context(), f, 2, 0)
+		if err != nil || next.At.IsZero() {
+			t.Fatalf("found %v, then %v, error %v", got, next, err)
+		}
+		for _, a := range page {
+			got = append(got, a.At)
+		}
+		f.Past = next
+	}
+	diff(t, "times, by pages that are out of time", want, got)
 }
 
 func TestAttemptsOfADayWithoutPartitionAreSaved(t *testing.T) {
@@ -141,7 +153,7 @@ func TestAttemptsOfADayWithoutPartitionAreSaved(t *testing.T) {
 			t.Errorf("%s holds %d attempts", name, n)
 		}
 	}
-	if all := history(t, s, store.AttemptFilter{}, 3); len(all) != 16 || !all[15].At.Equal(now.AddDate(0, 0, -400)) {
+	if all := history(t, s, store.AttemptFilter{}, 3, within); len(all) != 16 || !all[15].At.Equal(now.AddDate(0, 0, -400)) {
 		t.Errorf("%d attempts", len(all))
 	}
 	if err := s.SaveAttempts(t.Context(), nil); err != nil {
@@ -175,7 +187,7 @@ func TestAttemptsOfAnyContentAreSaved(t *testing.T) {
 	if err := s.SaveAttempts(t.Context(), saved); err != nil {
 		t.Fatal(err)
 	}
-	got := history(t, s, store.AttemptFilter{}, 100)
+	got := history(t, s, store.AttemptFilter{}, 100, within)
 	var kept []string
 	for _, a := range got {
 		kept = append(kept, string(a.Detail))

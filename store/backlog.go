@@ -39,9 +39,8 @@ type Backlog struct {
 type backlogs struct {
 	mu    sync.Mutex
 	tally tally
-	held  map[LaneID]heldRows
-	until time.Time // held is good until then
 
+	held     remembered[map[LaneID]heldRows]
 	balances balances
 }
 
@@ -60,14 +59,18 @@ LEFT JOIN rowcall.leases l ON l.instance = c.owner
 WHERE c.replay IS NULL AND ($1 = '' OR c.subscription = $1)
 ORDER BY c.lane`
 	heldRowsSQL = `
-SELECT own.lane, sum(d.retrying)::bigint, sum(d.blocked)::bigint, sum(d.dead)::bigint, coalesce(min(d.oldest) FILTER (WHERE c.replay IS NULL), 0)
-FROM (
-  SELECT lane, count(*) FILTER (WHERE state = 'retrying') AS retrying, count(*) FILTER (WHERE state = 'blocked') AS blocked,
-    count(*) FILTER (WHERE state = 'dead') AS dead, min("offset") FILTER (WHERE state <> 'dead') AS oldest
-  FROM rowcall.deliveries GROUP BY lane) d
+SELECT own.lane, sum(coalesce(o.retrying, 0))::bigint, sum(coalesce(o.blocked, 0))::bigint, sum(d.events - coalesce(o.retrying + o.blocked, 0))::bigint,
+  coalesce(min(o.oldest) FILTER (WHERE c.replay IS NULL), 0)
+FROM (` + laneRowsSQL + `) d
+LEFT JOIN (` + openRowsSQL + `) o ON o.lane = d.lane
 JOIN rowcall.cursors c ON c.lane = d.lane
 JOIN rowcall.cursors own ON own.subscription = c.subscription AND own.replay IS NULL
 GROUP BY own.lane`
+	// Dead letters may be a million, and the others are few. Both have an index of
+	// their own: no row is read for the first.
+	laneRowsSQL = `SELECT lane, count(*) AS events FROM rowcall.deliveries GROUP BY lane`
+	openRowsSQL = `SELECT lane, count(*) FILTER (WHERE state = 'retrying') AS retrying, count(*) FILTER (WHERE state = 'blocked') AS blocked, min("offset") AS oldest
+  FROM rowcall.deliveries WHERE state <> 'dead' GROUP BY lane`
 	eventTimesSQL = `SELECT "offset", time FROM rowcall.events WHERE "offset" = ANY($1::bigint[])`
 	keptTimesSQL  = `
 SELECT "offset", (event->>'time')::bigint FROM rowcall.deliveries WHERE "offset" = ANY($1::bigint[]) AND event IS NOT NULL`
@@ -124,13 +127,14 @@ func (s *Store) readBacklogs(ctx context.Context, id subscriptions.ID) ([]Backlo
 	if err != nil {
 		return nil, err
 	}
-	if err := m.refreshHeld(ctx, s.pool); err != nil {
+	rowsOf, err := m.held.get(ctx, s, s.readHeld)
+	if err != nil {
 		return nil, err
 	}
 	oldest := make([]Offset, len(found)) // of what each owes
 	m.tally.measure(found, oldest, subscriptions.NewSet(patterns), head)
 	for i := range found {
-		b, of := &found[i], m.held[found[i].Lane]
+		b, of := &found[i], rowsOf[found[i].Lane]
 		b.Retrying, b.Blocked, b.Dead = of.retrying, of.blocked, of.dead
 		if of.oldest != 0 && (oldest[i] == 0 || of.oldest < oldest[i]) {
 			oldest[i] = of.oldest
@@ -156,30 +160,20 @@ func (s *Store) refreshTally(ctx context.Context) (Offset, error) {
 	return max(s.Head(), m.tally.counted), nil
 }
 
-func (m *backlogs) refreshHeld(ctx context.Context, q querier) error {
-	begun := time.Now()
-	if begun.Before(m.until) {
-		return nil
-	}
-	rows, err := q.Query(ctx, heldRowsSQL)
+func (s *Store) readHeld(ctx context.Context) (held map[LaneID]heldRows, all int64, err error) {
+	rows, err := s.pool.Query(ctx, heldRowsSQL)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
-	held := map[LaneID]heldRows{}
+	held = map[LaneID]heldRows{}
 	var lane LaneID
 	var of heldRows
 	_, err = pgx.ForEachRow(rows, []any{&lane, &of.retrying, &of.blocked, &of.dead, &of.oldest}, func() error {
 		held[lane] = of
+		all += of.retrying + of.blocked + of.dead
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	m.held = held
-	if took := time.Since(begun); took > 20*time.Millisecond {
-		m.until = time.Now().Add(49 * took)
-	}
-	return nil
+	return held, all, err
 }
 
 // measure fills in what waits for each lane, and the oldest offset of it that is

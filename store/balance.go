@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -76,16 +77,13 @@ WHERE c.replay IS NULL AND ($1 = '' OR c.subscription = $1)
 ORDER BY c.lane`
 	// With what lanes that retry dead ranges have: they are their subscription's.
 	rowCountsSQL = `
-SELECT own.lane, sum(d.retrying)::bigint, sum(d.blocked)::bigint, sum(d.dead)::bigint
-FROM (
-  SELECT lane, count(*) FILTER (WHERE state = 'retrying') AS retrying, count(*) FILTER (WHERE state = 'blocked') AS blocked,
-    count(*) FILTER (WHERE state = 'dead') AS dead
-  FROM rowcall.deliveries
-  WHERE $1 = '' OR lane IN (SELECT lane FROM rowcall.cursors WHERE subscription = $1) GROUP BY lane) d
+SELECT own.lane, sum(coalesce(o.retrying, 0))::bigint, sum(coalesce(o.blocked, 0))::bigint, sum(d.events - coalesce(o.retrying + o.blocked, 0))::bigint
+FROM (` + laneRowsSQL + `) d
+LEFT JOIN (` + openRowsSQL + `) o ON o.lane = d.lane
 JOIN rowcall.cursors c ON c.lane = d.lane
 JOIN rowcall.cursors own ON own.subscription = c.subscription AND own.replay IS NULL
 LEFT JOIN rowcall.jobs j ON j.id = c.replay
-WHERE c.replay IS NULL OR j.spec ? 'dead_range'
+WHERE ($1 = '' OR c.subscription = $1) AND (c.replay IS NULL OR j.spec ? 'dead_range')
 GROUP BY own.lane`
 	retryCountsSQL = `
 SELECT own.lane, sum(c.delivered)::bigint, sum(c.filtered + c.compacted)::bigint, sum(c.discarded + c.given_up)::bigint, sum(c.dropped)::bigint,
@@ -215,7 +213,12 @@ func addRows(ctx context.Context, q querier, id subscriptions.ID, found []Balanc
 	for i := range found {
 		at[found[i].Lane] = &found[i]
 	}
-	rows, err := q.Query(ctx, rowCountsSQL, id)
+	counts := rowCountsSQL
+	if id != "" {
+		const own = `rowcall.deliveries WHERE lane = ANY (ARRAY(SELECT lane FROM rowcall.cursors WHERE subscription = $1))`
+		counts = strings.NewReplacer("rowcall.deliveries GROUP", own+" GROUP", "rowcall.deliveries WHERE", own+" AND").Replace(counts)
+	}
+	rows, err := q.Query(ctx, counts, id)
 	if err != nil {
 		return err
 	}

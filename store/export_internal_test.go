@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // What tests of the package's outside cannot wait for.
@@ -61,3 +62,26 @@ func (s *Store) ForgetBalances() {
 
 // DropRelationsSQL removes the versions of tables that nothing names.
 const DropRelationsSQL = dropRelationsSQL
+
+// ListSQL are the queries of a page of a list of deliveries between two places.
+func (s *Store) ListSQL(ctx context.Context, f *DeliveryFilter, from, to DeliveryPlace) (sql [2]string, args [2][]any, err error) {
+	runs, err := s.runs(ctx, f)
+	sql[0], args[0] = reachSQL(runs, from, leastRows)
+	sql[1], args[1] = deliveriesSQL(f, runs, from, to, 101)
+	return sql, args, err
+}
+
+// AttemptsSQL and EventsSQL are those of the other lists.
+func AttemptsSQL(f *AttemptFilter, from, until time.Time) (string, []any) {
+	return attemptsSQL(f, from, until, 101)
+}
+
+func EventsSQL(f *EventFilter, from, past Offset) (string, []any) {
+	return eventsSQL(f, from, past, 101, 1<<20)
+}
+
+// KeptByPositionSQL and KeptByPublicIDSQL find events that only deliveries have.
+const (
+	KeptByPositionSQL = keptByPositionSQL
+	KeptByPublicIDSQL = keptByPublicIDSQL
+)

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/rowcall/rowcall/subscriptions"
 )
 
 const (
@@ -104,7 +102,7 @@ func (s *Store) feedAll(ctx context.Context) (running bool, err error) {
 
 const (
 	lockJobSQL = `
-SELECT j.at_lane, j.at_offset, j.asked, j.created_at, (SELECT count(*) FROM rowcall.intents i WHERE i.job = j.id), ` + jobColumns + `
+SELECT j.at_lane, j.at_offset, j.asked, (SELECT count(*) FROM rowcall.intents i WHERE i.job = j.id), ` + jobColumns + `
 FROM rowcall.jobs j WHERE j.id = $1 AND j.state = 'running' FOR UPDATE OF j SKIP LOCKED`
 	moveJobSQL = `UPDATE rowcall.jobs SET at_lane = $2, at_offset = $3, asked = $4, updated_at = now() WHERE id = $1`
 
@@ -113,26 +111,6 @@ FROM rowcall.jobs j WHERE j.id = $1 AND j.state = 'running' FOR UPDATE OF j SKIP
 UPDATE rowcall.jobs SET state = 'done', ended_at = now(), updated_at = now(), at_least = false,
   total = greatest(total, done + skipped), skipped = greatest(total, done + skipped) - done
 WHERE id = $1`
-
-	// The next rows of a lane, and the intents of those among them that match and
-	// have not changed since the job was made.
-	askSQL = `
-WITH scanned AS (` + scannedSQL + `), asked AS (
-  INSERT INTO rowcall.intents (lane, action, "offset", actor, job)
-  SELECT d.lane, $12, d."offset", $13, $14 FROM scanned d JOIN rowcall.cursors c ON c.lane = d.lane
-  WHERE ` + deliveryMatches + ` AND d.updated_at <= $15
-  ORDER BY d."offset" RETURNING 1
-)
-SELECT (SELECT count(*) FROM asked), count(*), coalesce(max("offset"), 0) FROM scanned`
-
-	countSomeSQL = `
-WITH scanned AS (` + scannedSQL + `)
-SELECT (SELECT count(*) FROM scanned d JOIN rowcall.cursors c ON c.lane = d.lane WHERE ` + deliveryMatches + `),
-  count(*), coalesce(max("offset"), 0) FROM scanned`
-
-	scannedSQL = `
-  SELECT d.lane, d."offset", d.state, d.reason, d.status, d.keys, d.event, d.updated_at FROM rowcall.deliveries d
-  WHERE d.lane = $9 AND d."offset" > $10 ORDER BY d."offset" LIMIT $11`
 
 	nextLaneSQL = `
 SELECT c.lane FROM rowcall.cursors c
@@ -147,28 +125,42 @@ type walk struct {
 	over   bool
 }
 
-// step does sql over the next rows of the lane at hand, and goes to the next lane
-// after its last. It returns how many rows matched.
-func (w *walk) step(ctx context.Context, q querier, of subscriptions.ID, rows int, sql string, args ...any) (matched int64, err error) {
+// ask takes the next rows of the lane at hand, leaves the intents of those among
+// them that match and have not changed since the job was made, and goes to the next
+// lane after its last. It returns how many matched.
+func (w *walk) ask(ctx context.Context, tx pgx.Tx, j *Job) (asked int64, err error) {
 	if w.lane != 0 {
+		c := j.Filter.clauses()
+		c.and("d.updated_at <= ?", j.CreatedAt)
+		sql := c.bind(`
+WITH scanned AS (
+  SELECT d.lane, d."offset", d.state, d.reason, d.status, d.keys, d.event, d.updated_at FROM rowcall.deliveries d
+  WHERE d.lane = ? AND d."offset" > ? ORDER BY d."offset" LIMIT ?
+), asked AS (
+  INSERT INTO rowcall.intents (lane, action, "offset", actor, job)
+  SELECT d.lane, ?::text, d."offset", ?::text, ?::text FROM scanned d JOIN rowcall.cursors c ON c.lane = d.lane
+  WHERE `, int32(w.lane), int64(w.offset), feedRows, string(j.Kind), j.CreatedBy, string(j.ID)) + c.where() + `
+  ORDER BY d."offset" RETURNING 1
+)
+SELECT (SELECT count(*) FROM asked), count(*), coalesce(max("offset"), 0) FROM scanned`
 		var scanned int
 		var last Offset
-		if err := q.QueryRow(ctx, sql, args...).Scan(&matched, &scanned, &last); err != nil {
+		if err := tx.QueryRow(ctx, sql, c.args...).Scan(&asked, &scanned, &last); err != nil {
 			return 0, err
 		}
-		if scanned == rows {
+		if scanned == feedRows {
 			w.offset = last
-			return matched, nil
+			return asked, nil
 		}
 	}
 	w.offset = 0
-	switch err := q.QueryRow(ctx, nextLaneSQL, int32(w.lane), of).Scan(&w.lane); {
+	switch err := tx.QueryRow(ctx, nextLaneSQL, int32(w.lane), j.Subscription).Scan(&w.lane); {
 	case errors.Is(err, pgx.ErrNoRows):
 		w.over = true
 	case err != nil:
 		return 0, err
 	}
-	return matched, nil
+	return asked, nil
 }
 
 // feedJob takes one step of a job. It reports whether there is room for another.
@@ -176,8 +168,7 @@ func (s *Store) feedJob(ctx context.Context, id JobID) (more bool, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var at walk
 		var unapplied int
-		var created time.Time
-		j, err := lockJob(ctx, tx, id, &at.lane, &at.offset, &at.over, &created, &unapplied)
+		j, err := lockJob(ctx, tx, id, &at.lane, &at.offset, &at.over, &unapplied)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil // it is in other hands, or runs no more
 		}
@@ -191,8 +182,7 @@ func (s *Store) feedJob(ctx context.Context, id JobID) (more bool, err error) {
 		case at.over || unapplied+feedRows > maxUnapplied:
 			return nil
 		}
-		asked, err := at.step(ctx, tx, j.Subscription, feedRows, askSQL,
-			j.Filter.args(int32(at.lane), int64(at.offset), feedRows, string(j.Kind), j.CreatedBy, id, created)...)
+		asked, err := at.ask(ctx, tx, &j)
 		if err != nil {
 			return err
 		}
@@ -214,22 +204,4 @@ func lockJob(ctx context.Context, tx pgx.Tx, id JobID, place ...any) (Job, error
 		return Job{}, err
 	}
 	return pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (Job, error) { return scanJob(row, place...) })
-}
-
-// CountDeliveries counts the deliveries that a filter selects, for no longer than
-// about within: atLeast says that the time was up before the last was counted.
-func (s *Store) CountDeliveries(ctx context.Context, f DeliveryFilter, within time.Duration) (n int64, atLeast bool, err error) {
-	const rows = 20_000 // some 20 ms
-	end := time.Now().Add(within)
-	for at := (walk{}); !at.over; {
-		if time.Now().After(end) {
-			return n, true, nil
-		}
-		matched, err := at.step(ctx, s.pool, f.Subscription, rows, countSomeSQL, f.args(int32(at.lane), int64(at.offset), rows)...)
-		if err != nil {
-			return 0, false, fmt.Errorf("count deliveries: %w", err)
-		}
-		n += matched
-	}
-	return n, false, nil
 }

@@ -25,42 +25,66 @@ type DeliveryGroup struct {
 	Error         string    // of the newest event's
 }
 
-// groups is what is remembered between two looks at the groups.
+// groups are remembered: all, and those since some times.
 type groups struct {
+	all   remembered[[]DeliveryGroup]
 	mu    sync.Mutex
-	all   []DeliveryGroup
-	until time.Time // all is good until then
+	since map[time.Time]*remembered[[]DeliveryGroup]
 }
 
-// Beyond this many deliveries their keys are not counted: that would sort them.
-const countedKeys = 50_000
+// sinceKept is how many times groups are remembered since.
+const sinceKept = 16
 
-// One pass over what is owed; the newest of each group is then looked up.
-const deliveryGroupsSQL = `
+// of is what is remembered of the groups since a time.
+func (g *groups) of(since time.Time) *remembered[[]DeliveryGroup] {
+	if since.IsZero() {
+		return &g.all
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	found := g.since[since]
+	if found == nil {
+		if g.since == nil || len(g.since) >= sinceKept {
+			g.since = map[time.Time]*remembered[[]DeliveryGroup]{}
+		}
+		found = &remembered[[]DeliveryGroup]{}
+		g.since[since] = found
+	}
+	return found
+}
+
+// One pass over what is owed; the newest of each group is then looked up. Each %s is
+// the deliveries.
+const (
+	deliveryGroupsSQL = `
 WITH grouped AS (
   SELECT d.lane, d.state, d.reason, d.status, count(*) AS events, min(d.first_failed_at) AS first, max(d.updated_at) AS last,
     max(d."offset") AS newest
-  FROM rowcall.deliveries d
-  WHERE ($1::timestamptz IS NULL OR d.updated_at >= $1)
-  GROUP BY d.lane, d.state, d.reason, d.status
+  FROM %s d GROUP BY d.lane, d.state, d.reason, d.status
 )
 SELECT c.subscription, g.state, g.reason, g.status, g.events, g.first, g.last, coalesce(d.error, ''), g.lane
 FROM grouped g JOIN rowcall.cursors c ON c.lane = g.lane
 LEFT JOIN rowcall.deliveries d ON d.lane = g.lane AND d."offset" = g.newest
 ORDER BY array_position('{dead,retrying,blocked}', g.state), g.events DESC, c.subscription, g.reason, g.status`
-
-const groupKeysSQL = `
-SELECT d.lane, d.state, d.reason, d.status, count(DISTINCT d.keys[1])
-FROM rowcall.deliveries d WHERE ($1::timestamptz IS NULL OR d.updated_at >= $1)
-GROUP BY d.lane, d.state, d.reason, d.status`
+	// Their hashes are sorted for it, not the texts.
+	groupKeysSQL = `
+SELECT d.lane, d.state, d.reason, d.status, count(DISTINCT hashtextextended(d.keys[1], 0))
+FROM %s d GROUP BY d.lane, d.state, d.reason, d.status`
+	// The dead are found by when they died, and the others are few.
+	changedSinceSQL = `(SELECT * FROM rowcall.deliveries WHERE state = 'dead' AND updated_at >= $1
+  UNION ALL SELECT * FROM rowcall.deliveries WHERE state <> 'dead' AND updated_at >= $1)`
+)
 
 // DeliveryGroups groups the deliveries that f selects, the dead first and then
 // by number. Of f, Subscription, State, Reason, Status and Since count; among are the subscriptions
-// to look at, nil: all. Without Since they
+// to look at, nil: all. They
 // are counted anew only as often as leaves the database 98 % of its time: beyond
 // 100,000 deliveries their numbers may be seconds old.
 func (s *Store) DeliveryGroups(ctx context.Context, f DeliveryFilter, among map[subscriptions.ID]bool, limit int) ([]DeliveryGroup, error) {
-	all, err := s.allGroups(ctx, f.Since)
+	all, err := s.groups.of(f.Since).get(ctx, s, func(ctx context.Context) ([]DeliveryGroup, int64, error) {
+		all, err := s.readGroups(ctx, f.Since)
+		return all, countOf(all), err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("group deliveries: %w", err)
 	}
@@ -72,28 +96,6 @@ func (s *Store) DeliveryGroups(ctx context.Context, f DeliveryFilter, among map[
 		}
 	}
 	return found, nil
-}
-
-func (s *Store) allGroups(ctx context.Context, since time.Time) ([]DeliveryGroup, error) {
-	if !since.IsZero() {
-		return s.readGroups(ctx, since)
-	}
-	m := &s.groups
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	begun := time.Now()
-	if begun.Before(m.until) {
-		return m.all, nil
-	}
-	all, err := s.readGroups(ctx, since)
-	if err != nil {
-		return nil, err
-	}
-	m.all = all
-	if took := time.Since(begun); took > 20*time.Millisecond && countOf(all) > countedKeys {
-		m.until = time.Now().Add(49 * took)
-	}
-	return all, nil
 }
 
 func countOf(of []DeliveryGroup) (n int64) {
@@ -111,7 +113,11 @@ type groupID struct {
 }
 
 func (s *Store) readGroups(ctx context.Context, since time.Time) ([]DeliveryGroup, error) {
-	rows, err := s.pool.Query(ctx, deliveryGroupsSQL, nullTime(since))
+	of, args := `rowcall.deliveries`, []any(nil)
+	if !since.IsZero() {
+		of, args = changedSinceSQL, []any{since}
+	}
+	rows, err := s.pool.Query(ctx, fmt.Sprintf(deliveryGroupsSQL, of), args...)
 	if err != nil {
 		return nil, err
 	}
@@ -125,10 +131,10 @@ func (s *Store) readGroups(ctx context.Context, since time.Time) ([]DeliveryGrou
 		place[groupID{lane, string(g.State), g.Reason, g.Status}] = len(place)
 		return g, err
 	})
-	if err != nil || countOf(all) > countedKeys {
+	if err != nil || countOf(all) > countedEach { // more keys would have to be sorted
 		return all, err
 	}
-	if rows, err = s.pool.Query(ctx, groupKeysSQL, nullTime(since)); err != nil {
+	if rows, err = s.pool.Query(ctx, fmt.Sprintf(groupKeysSQL, of), args...); err != nil {
 		return nil, err
 	}
 	var id groupID

@@ -2,11 +2,9 @@ package store
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -175,124 +173,6 @@ func (s *Store) Event(ctx context.Context, at Offset) (*Event, error) {
 		return nil, fmt.Errorf("read event %d: %w", at, err)
 	}
 	return s.keptEvent(ctx, at, attributes, data)
-}
-
-// searched is how many of the newest events are searched for an id that was
-// given from outside: ids of that kind have no index.
-const searched = 100_000
-
-const (
-	eventByPositionSQL = `SELECT ` + eventColumns + ` FROM (SELECT * FROM rowcall.events UNION ALL SELECT * FROM rowcall.kept_events) AS e
-WHERE lsn = $1 AND ordinal = $2 AND generation = $3 AND id IS NULL ORDER BY "offset" DESC LIMIT 1`
-	eventByPublicIDSQL = `SELECT ` + eventColumns + ` FROM rowcall.events
-WHERE "offset" >= $2 AND id = $1 ORDER BY "offset" DESC LIMIT 1`
-	keptByPositionSQL = `SELECT "offset" FROM rowcall.deliveries
-WHERE (event->>'lsn')::bigint = $1 AND (event->>'ordinal')::bigint = $2 AND (event->>'generation')::integer = $3 AND event->>'id' IS NULL
-ORDER BY "offset" DESC LIMIT 1`
-	keptByPublicIDSQL = `SELECT "offset" FROM rowcall.deliveries WHERE event->>'id' = $1 ORDER BY "offset" DESC LIMIT 1`
-)
-
-// publishedAtSQL finds an event by the id that it is published under, as long as
-// it is known by it.
-const publishedAtSQL = `SELECT "offset" FROM rowcall.published_ids WHERE id = $1`
-
-// webhookDigest reads the webhook-id of a published event: "e-" and the 32 hex
-// digits of its PublishedID.
-func webhookDigest(id string) ([]byte, bool) {
-	digits, ok := strings.CutPrefix(id, "e-")
-	digest, err := hex.DecodeString(digits)
-	return digest, ok && err == nil && len(digest) == 16
-}
-
-// EventByID finds an event by its CloudEvents id, the newest where sources share
-// one, or by its webhook-id. A published id is found among the newest 100,000
-// events, and among those that deliveries kept; the webhook-id of a published
-// event, while duplicates of it are known.
-func (s *Store) EventByID(ctx context.Context, id string) (*Event, error) {
-	var found []Event
-	var kept string
-	var args []any
-	generation, lsn, ordinal, ours := parseEventID(id)
-	var err error
-	if ours {
-		kept, args = keptByPositionSQL, []any{int64(lsn), ordinal, generation}
-		found, err = s.queryEvents(ctx, 1, eventByPositionSQL, args...)
-	}
-	if digest, ok := webhookDigest(id); ok && err == nil && len(found) == 0 {
-		var at Offset
-		err := s.pool.QueryRow(ctx, publishedAtSQL, digest).Scan(&at)
-		if err == nil {
-			return s.Event(ctx, at)
-		}
-		if !errors.Is(err, pgx.ErrNoRows) {
-			return nil, fmt.Errorf("find event: %w", err)
-		}
-	}
-	if err == nil && len(found) == 0 {
-		from := max(0, int64(s.Head())-searched)
-		found, err = s.queryEvents(ctx, 1, eventByPublicIDSQL, id, from)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("find event: %w", err)
-	}
-	if len(found) == 1 {
-		return &found[0], nil
-	}
-	if !ours {
-		kept, args = keptByPublicIDSQL, []any{id}
-	}
-	var at Offset
-	err = s.pool.QueryRow(ctx, kept, args...).Scan(&at)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, fmt.Errorf("find event: %w", ErrNotFound)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("find event: %w", err)
-	}
-	return s.Event(ctx, at)
-}
-
-// EventFilter selects events for a list.
-type EventFilter struct {
-	Type string // exact, or empty
-	Key  string // exact, or empty
-	Past Offset // only events below it; 0: from the newest
-}
-
-// listSpan is how many offsets a list looks at: nothing finds those of one type or
-// key, so a log that holds few of them would be read whole.
-const listSpan = 50_000
-
-const listEventsSQL = `
-SELECT ` + eventColumns + ` FROM (
-  SELECT *, sum(octet_length(data)) OVER (ORDER BY "offset" DESC ROWS UNBOUNDED PRECEDING) AS bytes FROM (
-    SELECT * FROM rowcall.events
-    WHERE "offset" < $1 AND "offset" >= $2 AND kind <> $3 AND ($4 = '' OR type = $4) AND ($5 = '' OR key = $5 OR old_key = $5)
-    ORDER BY "offset" DESC LIMIT $6) newest) page
-WHERE bytes <= $7 OR bytes = octet_length(data)
-ORDER BY "offset" DESC`
-
-// Events lists events, newest first: at most limit, with at most maxBytes of data,
-// but one in any case, found among 50,000 offsets. It looked at everything from
-// next on, which is Past of what follows; 0: there is nothing more. Markers of
-// gaps are none.
-func (s *Store) Events(ctx context.Context, f EventFilter, limit int, maxBytes int64) (found []Event, next Offset, err error) {
-	past, oldest := s.Head(), Offset(s.oldest.Load())
-	if f.Past > 0 {
-		past = min(past, f.Past)
-	}
-	limit, next = min(max(limit, 1), maxPage), max(oldest, past-listSpan)
-	found, err = s.queryEvents(ctx, limit, listEventsSQL, int64(past), int64(next), int16(KindGap), f.Type, f.Key, limit, maxBytes)
-	if err != nil {
-		return nil, 0, fmt.Errorf("list events: %w", err)
-	}
-	if n := len(found); n > 0 {
-		next = found[n-1].Offset
-	}
-	if next <= oldest {
-		next = 0
-	}
-	return found, next, nil
 }
 
 // LogStats is what the log weighs.

@@ -67,7 +67,7 @@ func TestTheLaneOfAReplayStaysWithItsSubscriptionsOwn(t *testing.T) {
 	leave()
 	w.expire("a")
 	lane = replayOf(b, nil)
-	found, err := b.Deliveries(t.Context(), store.DeliveryFilter{Subscription: sub.ID}, 10)
+	found, _, err := b.Deliveries(t.Context(), store.DeliveryFilter{Subscription: sub.ID}, 10, within)
 	if err != nil || len(found) != 1 || found[0].Replay != j.ID {
 		t.Errorf("deliveries %+v, error %v", found, err)
 	}

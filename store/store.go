@@ -91,9 +91,10 @@ type Store struct {
 	groups   groups
 	// events of dead ranges that went since it was last announced; the keeper's alone
 	droppedRanges map[string]int64
-	lagSaid       map[string]time.Time // the heartbeat after which a source was said to lag; likewise
-	marked        atomic.Int64         // the head whose time was last noted
-	wanted        chan struct{}        // somebody asked for counts of attempts
+	lagSaid       map[string]time.Time             // the heartbeat after which a source was said to lag; likewise
+	marked        atomic.Int64                     // the head whose time was last noted
+	wanted        chan struct{}                    // somebody asked for counts of attempts
+	recounts      chan func(context.Context) error // see remembered
 
 	waiting publications // what waits for the appender to be published
 }
@@ -133,6 +134,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	s.spans = defaultSpans(config.LogMaxBytes)
 	s.holder.init()
 	s.feeder.wake, s.wanted = make(chan struct{}, 1), make(chan struct{}, 1)
+	s.recounts = make(chan func(context.Context) error, sinceKept+2)
 	if err := errors.Join(s.metrics.register(config.Registerer), s.check(ctx)); err != nil {
 		pool.Close()
 		return nil, err
@@ -214,6 +216,7 @@ func (s *Store) Run(ctx context.Context) error {
 	group.Go(func() error { return s.keepLog(ctx) })
 	group.Go(func() error { return s.feedJobs(ctx) })
 	group.Go(func() error { return s.countAttemptsOften(ctx) })
+	group.Go(func() error { return s.recountOften(ctx) })
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}

@@ -43,7 +43,7 @@ func bench(ctx context.Context, o options) (err error) {
 	phases := []struct {
 		name string
 		run  func(context.Context, *world, options, *report) error
-	}{{"drain", drainPhase}, {"batched", batchedPhase}, {"filtered", filteredPhase}, {"live", livePhase}, {"latency", latencyPhase}, {"idle", idlePhase}, {"fanout", fanoutPhase}, {"bulkhead", bulkheadPhase}, {"big", bigPhase}}
+	}{{"drain", drainPhase}, {"batched", batchedPhase}, {"filtered", filteredPhase}, {"live", livePhase}, {"latency", latencyPhase}, {"idle", idlePhase}, {"fanout", fanoutPhase}, {"bulkhead", bulkheadPhase}, {"big", bigPhase}, {"pages", pagesPhase}}
 	for _, p := range phases {
 		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), p.name) {
 			continue

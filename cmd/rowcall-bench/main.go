@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds of each drain; medians are compared")
 	flags.IntVar(&o.seconds, "seconds", 8, "seconds of each phase at a given rate")
 	flags.IntVar(&o.big, "big", 0, "events of one large backlog, for its RSS; 0: none (the bar is set at 1,000,000)")
-	flags.StringVar(&o.only, "only", "", "comma-separated phases: drain, batched, filtered, live, latency, idle, fanout, bulkhead, big; default all")
+	flags.StringVar(&o.only, "only", "", "comma-separated phases: drain, batched, filtered, live, latency, idle, fanout, bulkhead, big, pages; default all")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil

@@ -3,8 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/url"
 	"runtime"
 	"slices"
+	"strings"
+	"time"
 )
 
 // report gathers figures and prints them, first as they come and at the end
@@ -22,6 +25,8 @@ type report struct {
 	big       int
 	bigRSS    float64
 	lost      int
+	pages     int
+	slow      []string // pages over their bar
 }
 
 type liveResult struct {
@@ -61,6 +66,29 @@ func (r *report) showLive() {
 
 func (r *report) showLatency(l latencies) {
 	r.line("commit → receipt at "+l.name, "p50 %.2f  p95 %.2f  p99 %.2f ms", l.P50, l.P95, l.P99)
+}
+
+// showPage says how long a page takes: its median, and the slowest of all, the
+// first included.
+func (r *report) showPage(v view, middle, most time.Duration) {
+	verdict := ""
+	if r.pages++; middle > v.bar() {
+		verdict = fmt.Sprintf("  over %d", v.bar().Milliseconds())
+		r.slow = append(r.slow, v.path)
+	}
+	name := v.path
+	if u, err := url.Parse(v.path); err == nil {
+		q := u.Query()
+		deep := q.Has("cursor")
+		q.Del("cursor")
+		if name = strings.TrimSuffix(u.Path+"?"+q.Encode(), "?"); deep {
+			name += " (deep)"
+		}
+	}
+	if plain, err := url.QueryUnescape(name); err == nil {
+		name = plain
+	}
+	fmt.Fprintf(r.out, "  %6.1f %6.1f ms  %s%s%s\n", middle.Seconds()*1000, most.Seconds()*1000, name, v.body, verdict)
 }
 
 // of is the median over the rounds.
@@ -127,6 +155,9 @@ func (r *report) bars() {
 	}
 	if r.bulkRatio > 0 {
 		bar("p99 of 980 healthy endpoints beside 20 that hang or fail ÷ before", r.bulkRatio, 2, false)
+	}
+	if r.pages > 0 {
+		bar(fmt.Sprintf("of %d pages and lists, over their bar", r.pages), float64(len(r.slow)), 0, false)
 	}
 	if r.big > 0 {
 		bar(fmt.Sprintf("RSS with a backlog of %d, MiB", r.big), r.bigRSS, 256, false)
