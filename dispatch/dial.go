@@ -43,7 +43,7 @@ type Transport struct {
 
 // RoundTrip sends one request; see http.RoundTripper.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Scheme == "http" && req.ContentLength <= maxPlainBody && req.ContentLength >= 0 {
+	if t.plain.takes(req) {
 		return t.plain.RoundTrip(req)
 	}
 	return t.Transport.RoundTrip(req)

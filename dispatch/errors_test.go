@@ -168,6 +168,8 @@ func TestEveryFailureOfARealListenerHasItsReason(t *testing.T) {
 		{"HTTP/0.9", cut("<html>hello</html>\r\n"), dispatch.ReasonProtocol},
 		{"a status in words", answer("HTTP/1.1 OK\r\n\r\n"), dispatch.ReasonProtocol},
 		{"a bad chunk size", answer(ok + "Transfer-Encoding: chunked\r\n\r\nxyz\r\n"), dispatch.ReasonProtocol},
+		{"a status below 100", answer("HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n" + ok + "Content-Length: 0\r\n\r\n"), dispatch.ReasonProtocol},
+		{"a status below 100 with a body", answer("HTTP/1.1 001 No\r\nContent-Length: 38\r\n\r\n" + ok + "Content-Length: 0\r\n\r\n"), dispatch.ReasonProtocol},
 		{"two lengths", answer(ok + "Content-Length: 1\r\nContent-Length: 2\r\n\r\nx"), dispatch.ReasonProtocol},
 		{"a length in words", answer(ok + "Content-Length: many\r\n\r\nx"), dispatch.ReasonProtocol},
 		{"a header without a colon", answer(ok + "nonsense\r\n\r\n"), dispatch.ReasonProtocol},

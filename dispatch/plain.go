@@ -2,14 +2,17 @@ package dispatch
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"math"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,9 +21,9 @@ import (
 )
 
 // maxPlainBody bounds the requests that plain takes: what socket buffers hold
-// though the endpoint reads nothing, so that to write first and read then cannot
-// leave an early answer unread.
-const maxPlainBody = 64 << 10
+// though the endpoint reads nothing, unless it has made its own very small (2 KiB).
+// So to write first and read then leaves no early answer unread.
+const maxPlainBody = 32 << 10
 
 // errHeadTooLarge says that a response's head went past maxHead.
 var errHeadTooLarge = errors.New("read response: its header is larger than 32 KiB")
@@ -62,27 +65,30 @@ var plainPool = sync.Pool{New: func() any {
 	return &plainBuffers{bufio.NewReaderSize(nil, 4<<10), bufio.NewWriterSize(nil, 16<<10)} // header and body of a usual event in one write
 }}
 
-// RoundTrip sends a request of at most maxPlainBody. The response's body must be
-// read to its end, or closed, for the connection to go.
+// takes reports whether a request is for plain: a POST by http of at most
+// maxPlainBody.
+func (p *plain) takes(req *http.Request) bool {
+	if req.URL.Scheme != "http" || req.Method != http.MethodPost || req.Close {
+		return false
+	}
+	if req.ContentLength == 0 {
+		return req.Body == nil || req.Body == http.NoBody // else the length is not known
+	}
+	return req.ContentLength > 0 && req.ContentLength <= maxPlainBody
+}
+
+// RoundTrip sends a request. The response's body must be read to its end, or
+// closed, for the connection to go.
 func (p *plain) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
-	trace := httptrace.ContextClientTrace(ctx)
-	address := hostPort(req.URL)
-	c := p.take(address)
-	reused := c != nil
-	if !reused {
-		conn, err := p.dial(ctx, "tcp", address)
-		if err != nil {
-			if req.Body != nil {
-				req.Body.Close()
-			}
-			return nil, err
+	c, reused, err := p.connect(ctx, hostPort(req.URL))
+	if err != nil {
+		if req.Body != nil {
+			req.Body.Close()
 		}
-		c = &plainConn{Conn: conn, pool: p, address: address}
-		if s, ok := conn.(syscall.Conn); ok {
-			c.raw, _ = s.SyscallConn()
-		}
+		return nil, cause(ctx, err)
 	}
+	trace := httptrace.ContextClientTrace(ctx)
 	if trace != nil && trace.GotConn != nil {
 		trace.GotConn(httptrace.GotConnInfo{Conn: c.Conn, Reused: reused, WasIdle: reused})
 	}
@@ -93,6 +99,25 @@ func (p *plain) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, cause(ctx, err)
 	}
 	return resp, nil
+}
+
+// connect returns a connection that is kept, or makes one.
+func (p *plain) connect(ctx context.Context, address string) (c *plainConn, reused bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, false, err
+	}
+	if c := p.take(address); c != nil {
+		return c, true, nil
+	}
+	conn, err := p.dial(ctx, "tcp", address)
+	if err != nil {
+		return nil, false, err
+	}
+	c = &plainConn{Conn: conn, pool: p, address: address}
+	if s, ok := conn.(syscall.Conn); ok {
+		c.raw, _ = s.SyscallConn()
+	}
+	return c, false, nil
 }
 
 // cause is the context's error where it has one: the connection's then follows
@@ -115,14 +140,17 @@ func (c *plainConn) exchange(req *http.Request, trace *httptrace.ClientTrace) (*
 		unwritten = w.Flush()
 	}
 	// An endpoint may refuse a request that it has not read, and close.
+	if unwritten != nil && !errors.Is(unwritten, syscall.EPIPE) && !errors.Is(unwritten, syscall.ECONNRESET) {
+		return nil, unwritten
+	}
 	if _, err := r.Peek(1); err != nil {
-		return nil, errors.Join(unwritten, err)
+		return nil, cmp.Or(unwritten, err)
 	}
 	if trace != nil && trace.GotFirstResponseByte != nil {
 		trace.GotFirstResponseByte()
 	}
 	resp, err := http.ReadResponse(r, req)
-	for err == nil && resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols {
+	for err == nil && resp.StatusCode >= 100 && resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols {
 		resp, err = http.ReadResponse(r, req)
 	}
 	if err != nil {
@@ -132,9 +160,10 @@ func (c *plainConn) exchange(req *http.Request, trace *httptrace.ClientTrace) (*
 		return nil, err
 	}
 	c.left = math.MaxInt64
-	reusable := unwritten == nil && !resp.Close && resp.StatusCode != http.StatusSwitchingProtocols
+	reusable := unwritten == nil && !resp.Close && resp.StatusCode >= 200
 	if reusable {
-		c.until = time.Now().Add(keptAlive(resp.Header.Get("Keep-Alive")))
+		// Without the monotonic clock, which stands still while the machine sleeps.
+		c.until = time.Now().Add(keptAlive(resp.Header.Get("Keep-Alive"))).Round(0)
 	}
 	if resp.Body == http.NoBody {
 		c.end(reusable)
@@ -257,12 +286,16 @@ func (c *plainConn) quiet() bool {
 	return err == nil && quiet
 }
 
-// put keeps a connection, if there is room for one more.
+// put keeps a connection. Where there is no room, one that was not used for longer
+// goes in its place, or, where all are of its address, it is not kept.
 func (p *plain) put(c *plainConn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.count >= maxIdle || len(p.idle[c.address]) >= maxIdlePerAddress {
+	if len(p.idle[c.address]) >= maxIdlePerAddress {
 		return false
+	}
+	if p.count >= maxIdle {
+		p.makeRoom()
 	}
 	if p.idle == nil {
 		p.idle = make(map[string][]*plainConn)
@@ -275,12 +308,26 @@ func (p *plain) put(c *plainConn) bool {
 	return true
 }
 
-// sweep closes what was idle for too long, and comes again while anything is.
+// makeRoom closes the connection of some address that was not used for longest;
+// p.mu is held.
+func (p *plain) makeRoom() {
+	for address, conns := range p.idle {
+		if len(conns) > 0 {
+			conns[0].Close()
+			p.idle[address] = slices.Delete(conns, 0, 1)
+			p.count--
+			return
+		}
+	}
+}
+
+// sweep closes what was idle for too long or has ended, and comes again while
+// anything is kept.
 func (p *plain) sweep() {
+	now := time.Now()
+	p.keep(func(c *plainConn) bool { return now.Before(c.until) && c.quiet() })
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
-	p.drop(func(c *plainConn) bool { return now.Before(c.until) })
 	if p.count > 0 {
 		p.timer.Reset(idleTimeout / 4)
 	} else {
@@ -290,27 +337,29 @@ func (p *plain) sweep() {
 
 // closeIdle closes what is idle.
 func (p *plain) closeIdle() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.drop(func(*plainConn) bool { return false })
+	p.keep(func(*plainConn) bool { return false })
 }
 
-// drop closes the idle connections but those that are kept; p.mu is held.
-func (p *plain) drop(keep func(*plainConn) bool) {
-	for address, conns := range p.idle {
-		kept := conns[:0]
-		for _, c := range conns {
-			if keep(c) {
-				kept = append(kept, c)
-			} else {
-				c.Close()
-				p.count--
+// keep closes the idle connections but those that may stay. It looks at one
+// address at a time, for an attempt may wait for p.mu.
+func (p *plain) keep(stays func(*plainConn) bool) {
+	p.mu.Lock()
+	addresses := slices.Collect(maps.Keys(p.idle))
+	p.mu.Unlock()
+	for _, address := range addresses {
+		p.mu.Lock()
+		kept := slices.DeleteFunc(p.idle[address], func(c *plainConn) bool {
+			if stays(c) {
+				return false
 			}
-		}
-		clear(conns[len(kept):])
+			c.Close()
+			p.count--
+			return true
+		})
 		if p.idle[address] = kept; len(kept) == 0 {
 			delete(p.idle, address)
 		}
+		p.mu.Unlock()
 	}
 }
 

@@ -3,6 +3,7 @@ package dispatch_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -143,16 +144,45 @@ func TestAnAnswerToARequestThatWasNotReadIsHeard(t *testing.T) {
 	}
 }
 
+// What is over before it begins sends nothing, not even over a connection that is there.
+func TestAnAttemptThatIsOverSendsNothing(t *testing.T) {
+	t.Parallel()
+	var requests atomic.Int32
+	address := listen(t, func(conn net.Conn) {
+		for r := bufio.NewReader(conn); ; requests.Add(1) {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, req.Body)
+			_, _ = io.WriteString(conn, ok+"Content-Length: 0\r\n\r\n")
+		}
+	})
+	sender, target := newSender(t), newTarget(t, testSubscription("http://"+address+"/"))
+	tryAt(t, sender, target)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 50 {
+		if reply := sender.Try(over, target, testEvent(), 1); !errors.Is(reply.Err, context.Canceled) {
+			t.Fatalf("status %d, error %v", reply.Status, reply.Err)
+		}
+	}
+	if reply := tryAt(t, sender, target); reply.Fresh || requests.Load() > 2 {
+		t.Errorf("%d requests came, want 2, over one connection (a new one: %v)", requests.Load(), reply.Fresh)
+	}
+}
+
 // Over connections that are shared, cut, left half read and given up, every attempt
 // hears the answer to itself.
 func TestEveryAttemptHearsItsOwnAnswer(t *testing.T) {
 	t.Parallel()
-	var open, most atomic.Int32
+	var open, most, cuts atomic.Int32
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		own := r.Header.Get("Rowcall-Attempt")
 		switch rand.IntN(8) {
 		case 0: // cut
+			cuts.Add(1)
 			conn, _, err := http.NewResponseController(w).Hijack()
 			if err == nil {
 				conn.Close()
@@ -192,7 +222,7 @@ func TestEveryAttemptHearsItsOwnAnswer(t *testing.T) {
 	sub := testSubscription(server.URL)
 	target := newTarget(t, sub)
 	const lanes, each = 16, 250
-	var heard, late atomic.Int32
+	var heard, late, failed atomic.Int32
 	var all sync.WaitGroup
 	for lane := range lanes {
 		all.Go(func() {
@@ -208,6 +238,8 @@ func TestEveryAttemptHearsItsOwnAnswer(t *testing.T) {
 				switch {
 				case reply.Err != nil && ctx.Err() != nil:
 					late.Add(1)
+				case reply.Err != nil:
+					failed.Add(1)
 				case reply.Status == http.StatusUnprocessableEntity:
 					if got := strings.TrimSpace(string(reply.Body)); got != fmt.Sprint(attempt) && got != "" {
 						t.Errorf("attempt %d heard the answer to %s", attempt, got)
@@ -221,6 +253,9 @@ func TestEveryAttemptHearsItsOwnAnswer(t *testing.T) {
 	all.Wait()
 	if heard.Load() < lanes*each/4 || late.Load() == 0 {
 		t.Errorf("%d answers were heard, %d attempts ended by themselves: this has shown nothing", heard.Load(), late.Load())
+	}
+	if failed.Load() > cuts.Load() {
+		t.Errorf("%d attempts failed, %d were cut: others went over connections that could not be used", failed.Load(), cuts.Load())
 	}
 	if got := most.Load(); got > 3*lanes {
 		t.Errorf("%d connections at once for %d attempts in flight", got, lanes)
