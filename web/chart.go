@@ -94,8 +94,11 @@ func trace(values []*float64, top float64) string {
 		x := float64(i) * chartWide / float64(max(1, len(values)-1))
 		y := chartHigh - 2 - (chartHigh-6)*(*v)/top
 		fmt.Fprintf(&b, "%s%.1f %.1f", pen, x, y)
-		if pen == "M" && (i+1 == len(values) || values[i+1] == nil) {
-			b.WriteString("h2") // one alone is seen too
+		switch alone := pen == "M" && (i+1 == len(values) || values[i+1] == nil); {
+		case alone && i > 0: // it is seen too
+			b.WriteString("h-6")
+		case alone:
+			b.WriteString("h6")
 		}
 		pen = "L"
 	}

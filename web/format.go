@@ -120,6 +120,7 @@ func milliseconds(ms float64) string {
 // The script puts it into the viewer's zone and keeps it current.
 type moment struct {
 	ISO, Absolute, Text string // all empty: not known
+	Ahead               bool   // it is still to come
 }
 
 // at makes a moment of a time.Time or *time.Time, seen from now.
@@ -137,7 +138,7 @@ func at(v any, now time.Time) moment {
 		return moment{Text: unknown}
 	}
 	t = t.UTC()
-	return moment{ISO: t.Format(time.RFC3339Nano), Absolute: t.Format("2006-01-02 15:04:05.000 UTC"), Text: relative(t, now)}
+	return moment{ISO: t.Format(time.RFC3339Nano), Absolute: t.Format("2006-01-02 15:04:05.000 UTC"), Text: relative(t, now), Ahead: t.After(now)}
 }
 
 func relative(t, now time.Time) string {

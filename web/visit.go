@@ -92,6 +92,12 @@ func (v *visit) fail(err error) {
 	case client.Unavailable:
 		v.problem(p.Status, "The store does not answer.",
 			"Nothing is lost: what was captured is durable, the source keeps the rest, and deliveries go on when the store is back. Load the page again in a moment.")
+	case client.Validation:
+		title := "What was asked for is not valid."
+		if v.Method == http.MethodGet {
+			title = "The address asks for what there is not."
+		}
+		v.problem(p.Status, title, strings.TrimSpace(p.Detail+fieldText(p.Errors)))
 	default:
 		v.problem(p.Status, p.Title+".", p.Detail+fieldText(p.Errors))
 	}
@@ -100,7 +106,7 @@ func (v *visit) fail(err error) {
 func fieldText(fields []client.FieldError) string {
 	text := ""
 	for _, f := range fields {
-		text += " " + f.Location + ": " + f.Message + "."
+		text += " " + strings.TrimPrefix(f.Location, "query.") + ": " + strings.TrimSuffix(f.Message, ".") + "."
 	}
 	return text
 }
@@ -110,10 +116,26 @@ func notFound(v *visit) error {
 	return nil
 }
 
-type problemView struct{ Title, Text string }
+type problemView struct{ Title, Text, Link, LinkText string }
 
+// problem says what is the matter and where to go from there.
 func (v *visit) problem(status int, title, text string) {
-	if err := v.write(status, "problem", frame{Title: title, View: problemView{title, text}}); err != nil {
+	view := problemView{Title: title, Text: text}
+	switch at, _, _ := strings.Cut(strings.TrimPrefix(v.URL.Path, "/"), "/"); {
+	case status == http.StatusServiceUnavailable && v.Method == http.MethodGet:
+		view.Link, view.LinkText = v.URL.RequestURI(), "Load it again"
+	case status == http.StatusUnprocessableEntity && v.Method == http.MethodGet && v.URL.RawQuery != "":
+		view.Link, view.LinkText = v.URL.Path, "The same without filters"
+	case at == "deliveries":
+		view.Link, view.LinkText = "/failed", "Failed deliveries"
+	default:
+		for _, item := range v.nav() {
+			if item.Path == "/"+at && v.URL.Path != item.Path {
+				view.Link, view.LinkText = item.Path, item.Text
+			}
+		}
+	}
+	if err := v.write(status, "problem", frame{Title: title, View: view}); err != nil {
 		v.console.log.Error().Str("path", v.URL.Path).Err(err).Msg("page failed")
 	}
 }
@@ -175,7 +197,7 @@ func (v *visit) redirect(path, done string) error {
 
 // plainProblem answers whom nobody knows.
 func (c *Console) plainProblem(w http.ResponseWriter, r *http.Request, status int, title, text string) {
-	c.renderBare(w, r, status, "bare-problem", title, problemView{title, text})
+	c.renderBare(w, r, status, "bare-problem", title, problemView{Title: title, Text: text})
 }
 
 func (c *Console) renderBare(w http.ResponseWriter, r *http.Request, status int, name, title string, view any) {

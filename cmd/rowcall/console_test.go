@@ -114,8 +114,9 @@ func (b *browser) awaitText(path, text string) {
 	}, func() string { return b.eval("document.body.innerText") })
 }
 
-// check looks at the page as it is for what no page may have.
-func (b *browser) check(name string) {
+// check looks at the page as it is for what no page may have; where rules are named,
+// of axe's by those alone.
+func (b *browser) check(name string, rules ...string) {
 	b.t.Helper()
 	if faults := b.eval(`faults.join("\n")`); faults != "" {
 		b.t.Errorf("%s: %s", name, faults)
@@ -123,7 +124,11 @@ func (b *browser) check(name string) {
 	if wide := b.eval(`String(document.documentElement.scrollWidth - innerWidth)`); !strings.HasPrefix(wide, "-") && wide != "0" {
 		b.t.Errorf("%s is %s px wider than the window", name, wide)
 	}
-	found := b.eval(b.axe + `;axe.run({resultTypes: ["violations"]}).then((r) => r.violations.map((v) =>
+	only := ""
+	if len(rules) > 0 {
+		only = fmt.Sprintf(", runOnly: %q", rules)
+	}
+	found := b.eval(b.axe + `;axe.run({resultTypes: ["violations"]` + only + `}).then((r) => r.violations.map((v) =>
 		v.id + " (" + v.impact + "): " + v.nodes.slice(0, 3).map((n) => n.target.join(" ")).join(", ")).join("\n"))`)
 	if found != "" {
 		b.t.Errorf("%s: %s", name, found)
@@ -200,7 +205,8 @@ func TestAPersonFindsAndMendsAFailureInTheConsole(t *testing.T) {
 
 	pages := []string{
 		"/", "/subscriptions", "/subscriptions/new", "/subscriptions/" + sub, "/subscriptions/" + sub + "/edit", "/subscriptions/" + sub + "/delete",
-		"/subscriptions/" + sub + "/rotate", "/failed", "/failed/deliveries", "/failed/retry?state=dead", "/jobs", delivery, delivery + "/discard", "/events", "/attempts", "/sources", "/sources/main", "/nowhere",
+		"/subscriptions/" + sub + "/rotate", "/subscriptions/" + sub + "/pause", "/subscriptions/" + sub + "/test", "/failed", "/failed/deliveries",
+		"/failed/retry?state=dead", "/failed/discard?state=dead", "/jobs", delivery, delivery + "/retry", delivery + "/discard", "/events", "/attempts", "/sources", "/sources/main", "/nowhere",
 		"/replays", "/replays/new", "/replays/new?count=yes&from=1h&subscription=" + sub, "/replays/new?count=yes", "/keys", "/keys/new", "/audit",
 	}
 	events, err := w.api.Events(t.Context(), client.EventQuery{})
@@ -208,7 +214,13 @@ func TestAPersonFindsAndMendsAFailureInTheConsole(t *testing.T) {
 		t.Fatalf("%+v, %v", events, err)
 	}
 	pages = append(pages, "/events/"+events.Items[0].ID)
-	for _, scheme := range []string{"light", "dark"} {
+	key, err := w.api.CreateAPIKey(t.Context(), client.NewAPIKey{Name: "to be revoked", Scopes: []string{"read"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages = append(pages, "/keys/"+key.ID+"/revoke", "/failed/deliveries?key=nothing", "/attempts?outcome=odd")
+	for scheme, rules := range [][]string{nil, {"color-contrast"}} { // another scheme changes colours alone
+		scheme := []string{"light", "dark"}[scheme]
 		_, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
 		})
@@ -217,7 +229,7 @@ func TestAPersonFindsAndMendsAFailureInTheConsole(t *testing.T) {
 		}
 		for _, path := range pages {
 			b.open(path)
-			b.check(scheme + " " + path)
+			b.check(scheme+" "+path, rules...)
 		}
 	}
 	b.do(chromedp.EmulateViewport(400, 800))
@@ -235,6 +247,18 @@ func TestAPersonFindsAndMendsAFailureInTheConsole(t *testing.T) {
 	b.await("the list of failures", `location.pathname === "/failed" && document.readyState === "complete"`)
 	b.do(chromedp.KeyEvent("j"), chromedp.KeyEvent("\r"))
 	b.await("the deliveries of the group", `location.pathname === "/failed/deliveries" && document.readyState === "complete"`)
+	b.do(chromedp.KeyEvent("g"), chromedp.KeyEvent("t"))
+	b.await("the list of attempts", `location.pathname === "/attempts" && document.readyState === "complete"`)
+	b.do(chromedp.KeyEvent("j"), chromedp.KeyEvent("\r"))
+	b.await("the delivery of an attempt", `location.pathname.startsWith("/deliveries/") && document.readyState === "complete"`)
+	b.do(chromedp.KeyEvent("g"), chromedp.KeyEvent("s"))
+	b.await("the board", `location.pathname === "/subscriptions" && document.readyState === "complete"`)
+	b.do(chromedp.KeyEvent("j"), chromedp.KeyEvent("a"))
+	b.await("what can be done about the row", `document.querySelector(".menu:popover-open button").innerText === "Send a test event"`)
+	b.check("menu of a row")
+	b.do(chromedp.KeyEvent("?"))
+	b.await("the help", `document.getElementById("help").open`)
+	b.check("help")
 
 	r.Script(nil)
 	b.open(delivery)
@@ -325,8 +349,11 @@ func TestAPersonFindsAndMendsAFailureInTheConsole(t *testing.T) {
 	if text := b.eval("document.body.innerText"); !strings.Contains(text, "orders-to-billing is paused.") {
 		t.Errorf("without script, pausing says\n%s", text)
 	}
-	b.press(".actions a[href$='/resume']")
-	b.press("form.confirm button.main")
+	b.open("/subscriptions?condition=paused")
+	b.press("#rows form[action$='/resume'] button")
+	if at, text := b.eval("location.href"), b.eval("document.body.innerText"); !strings.HasSuffix(at, "/subscriptions?condition=paused&done=resumed") || !strings.Contains(text, "Held events go out first") {
+		t.Errorf("without script, resuming in place leads to %s:\n%s", at, text)
+	}
 	b.open("/subscriptions/" + sub + "/edit")
 	b.press("button[formaction='/subscriptions/try']")
 	if text := b.eval(`document.getElementById("tried").innerText`); !strings.Contains(text, "newest events of these types would be sent") {

@@ -32,6 +32,11 @@ function showTimes(within = document) {
 showTimes();
 setInterval(showTimes, 1000);
 
+// On a phone the navigation scrolls: where one is, is seen.
+const nav = document.querySelector(".nav");
+const here = nav?.querySelector("[aria-current]");
+if (here && nav.scrollWidth > nav.clientWidth) nav.scrollLeft = here.offsetLeft - (nav.clientWidth - here.offsetWidth) / 2;
+
 // Parts that may change are fetched anew and put in place, unless somebody is
 // using them.
 const opened = CSS.supports("selector(:popover-open)") ? ":popover-open" : "#none";
@@ -116,6 +121,7 @@ for (const button of document.querySelectorAll("[data-tail]")) {
   const body = document.querySelector("#rows tbody");
   const cell = (row, text, className) => {
     const td = row.insertCell();
+    if (className !== "wide") td.dataset.label = body.closest("table").tHead.rows[0].cells[td.cellIndex].textContent;
     if (className) td.className = className;
     td.textContent = text;
     return td;
