@@ -53,6 +53,9 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 	if len(doc.subs) > 0 {
 		findings = append(findings, finding{"config", "ok", plural(len(doc.subs), "subscription") + " declared by owner " + doc.owner, ""})
 	}
+	for _, w := range p.settings.warnings {
+		findings = append(findings, finding{"config", "warning", w.setting + " " + w.problem, w.remedy})
+	}
 	findings = append(findings, checkStore(ctx, store)...)
 	of, err := postgres.Check(ctx, postgres.Config{Name: name, URL: source, Tables: tables})
 	for _, f := range of {

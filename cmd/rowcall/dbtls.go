@@ -14,9 +14,20 @@ var (
 	sslModeQuery = regexp.MustCompile(`[?&]sslmode=([a-z-]+)`)
 )
 
+// weakModes are modes of TLS that prove less than verify-full, with what they
+// leave open.
+var weakModes = map[string]string{
+	"disable":   "rows and password cross the network in the clear",
+	"require":   "the connection is encrypted, and nobody checks with whom",
+	"verify-ca": "any server with a certificate of that authority is taken for this one",
+}
+
 // secured returns the connection string with the TLS that it needs: verify-full
 // where it goes beyond this machine and names no sslmode. What it names counts,
-// but for prefer and allow, which whoever stands in between can take away.
+// but for prefer and allow, which whoever stands in between can take away. What
+// proves less than verify-full is let through with a warning: many a managed
+// Postgres has a certificate that nobody can verify, and who is refused require
+// there would write disable.
 func (s *settings) secured(key, text string) string {
 	parsed, err := pgconn.ParseConfig(text)
 	if err != nil || !beyondLoopback(parsed) {
@@ -43,6 +54,17 @@ func (s *settings) secured(key, text string) string {
 		})
 	case "":
 		return text + add
+	default:
+		weak := weakModes[mode]
+		if authority, _ := s.env("PGSSLROOTCERT"); mode == "require" && (authority != "" || strings.Contains(text, "sslrootcert")) {
+			weak = weakModes["verify-ca"] // which it is then, by the word of libpq
+		}
+		if weak != "" {
+			s.warn(fault{
+				envName(key), "has sslmode=" + mode + ": " + weak,
+				"write sslmode=verify-full, with sslrootcert=/path/of/ca.pem for a private authority",
+			})
+		}
 	}
 	return text
 }

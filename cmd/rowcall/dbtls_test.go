@@ -46,3 +46,45 @@ func TestADatabaseBeyondThisMachineIsReachedOverTLSUnlessItIsSaidOtherwise(t *te
 		t.Errorf("a source without it: %v", err)
 	}
 }
+
+func TestWhatIsWeakerThanVerifyFullIsSaidWithItsRemedy(t *testing.T) {
+	t.Parallel()
+	for text, warned := range map[string]bool{
+		"postgres://a@db/app":                                               false,
+		"postgres://a@db/app?sslmode=verify-full":                           false,
+		"postgres://a@db/app?sslmode=verify-ca":                             true,
+		"postgres://a@db/app?sslmode=require":                               true,
+		"postgres://a@db/app?sslmode=disable":                               true,
+		"host=db user=a sslmode=require":                                    true,
+		"postgres://a@127.0.0.1/app?sslmode=disable":                        false,
+		"postgres:///app?host=/var/run/postgresql&sslmode=disable":          false,
+		"postgres://a@localhost,db/app?application_name=x&sslmode=disable":  true,
+		"postgres://a:hunter2@10.0.0.7:5433,10.0.0.8/app?sslmode=verify-ca": true,
+	} {
+		s := &settings{env: lookupIn(nil)}
+		s.secured("database_url", text)
+		if s.err() != nil || (len(s.warnings) == 1) != warned || len(s.warnings) > 1 {
+			t.Errorf("%s: %v, %v", text, s.warnings, s.err())
+		}
+		for _, w := range s.warnings {
+			if !strings.Contains(w.String(), "ROWCALL_DATABASE_URL has sslmode=") || !strings.Contains(w.remedy, "verify-full") || strings.Contains(w.String(), "hunter2") {
+				t.Errorf("%s: %s", text, w)
+			}
+		}
+	}
+	s := &settings{env: lookupIn(nil)}
+	authority, _ := certificate(t)
+	s.secured("source_url", "postgres://a@db/app?sslmode=require&sslrootcert="+authority)
+	if len(s.warnings) != 1 || !strings.Contains(s.warnings[0].problem, "of that authority") {
+		t.Errorf("require with an authority: %v", s.warnings)
+	}
+	env := append(required()[1:], "ROWCALL_DATABASE_URL=postgres://a:hunter2@db.invalid/app?sslmode=require", "ROWCALL_DATABASE_WAIT=0s")
+	got := call(t, env, "serve")
+	if got.code != exitFailed || strings.Count(got.stderr, "nobody checks with whom") != 1 || !strings.Contains(got.stderr, `"level":"warn"`) ||
+		!strings.Contains(got.stderr, "sslmode=verify-full, with sslrootcert") || strings.Contains(got.stderr, "hunter2") {
+		t.Errorf("serve: %+v", got)
+	}
+	if got := call(t, env, "check"); !strings.Contains(got.stdout, "! config  ROWCALL_DATABASE_URL has sslmode=require") || got.code != exitFailed {
+		t.Errorf("check: %+v", got)
+	}
+}

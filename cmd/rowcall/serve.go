@@ -58,6 +58,9 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 	for _, name := range p.settings.unknownEnv(p.environ) {
 		config.logger.Warn().Str("variable", name).Msg("unknown variable is ignored: is it misspelt?")
 	}
+	for _, w := range p.settings.warnings {
+		config.logger.Warn().Str("setting", w.setting).Str("problem", w.problem).Str("remedy", w.remedy).Msg("setting is weaker than it could be")
+	}
 	ctx, stop := untilSignal(ctx)
 	defer stop()
 	return serve(ctx, config, func(string) {})

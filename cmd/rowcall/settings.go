@@ -42,6 +42,8 @@ type settings struct {
 	loaded bool
 	faults []fault
 
+	warnings []fault // what is let through, and is to be said
+
 	path     string                // of the file
 	declares map[string]*yaml.Node // its members that declare subscriptions
 }
@@ -73,6 +75,13 @@ func (e faultsError) Error() string {
 func (s *settings) add(f fault) {
 	if !slices.Contains(s.faults, f) {
 		s.faults = append(s.faults, f)
+	}
+}
+
+// warn records what is let through, once.
+func (s *settings) warn(f fault) {
+	if !slices.Contains(s.warnings, f) {
+		s.warnings = append(s.warnings, f)
 	}
 }
 
