@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/rowcall/rowcall/api/client"
 )
 
 type completionCmd struct {
@@ -44,9 +49,12 @@ func (fishCompletionCmd) Help() string {
 
 // Run prints the script.
 func (bashCompletionCmd) Run(p *program) error {
-	_, err := fmt.Fprint(p.stdout, `_rowcall() {
-  local IFS=$'\n'
-  COMPREPLY=($(rowcall completion words -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+	_, err := io.WriteString(p.stdout, `_rowcall() {
+  local word
+  COMPREPLY=()
+  while IFS= read -r word; do
+    COMPREPLY+=("$(printf %q "$word")")
+  done < <(rowcall completion words -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
 }
 complete -o default -F _rowcall rowcall
 `)
@@ -61,29 +69,50 @@ _rowcall() {
   next=("${(@f)$(rowcall completion words -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
   if [[ -n "$next" ]]; then compadd -- "${next[@]}"; else _files; fi
 }
-compdef _rowcall rowcall
+if [[ "$funcstack[1]" == _rowcall ]]; then
+  _rowcall # found by name in fpath: this is the first time that it is asked
+else
+  compdef _rowcall rowcall
+fi
 `)
 	return err
 }
 
 // Run prints the script.
 func (fishCompletionCmd) Run(p *program) error {
-	_, err := fmt.Fprint(p.stdout, `complete -c rowcall -a '(rowcall completion words -- (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
+	_, err := fmt.Fprint(p.stdout, `function __rowcall_complete
+    set -l next (rowcall completion words -- (commandline -opc)[2..] (commandline -ct) 2>/dev/null)
+    if set -q next[1]
+        string join -- \n $next
+    else
+        __fish_complete_path (commandline -ct)
+    end
+end
+complete -c rowcall -f -k -a '(__rowcall_complete)'
 `)
 	return err
 }
 
 type completionWordsCmd struct {
+	clientFlags
 	Words []string `arg:"" optional:"" help:"What was written, the last word as far as it goes."`
 }
 
-// Run prints what may come next, a word a line; nothing where that is anything.
-func (c *completionWordsCmd) Run(p *program) error {
+// namesTimeout bounds how long a key press waits for names.
+const namesTimeout = 2 * time.Second
+
+// Run prints what may come next, a word a line; nothing where that is anything, or
+// where nobody answers who knows.
+func (c *completionWordsCmd) Run(ctx context.Context, p *program) error {
 	parser, err := newParser(new(commands), p, func(int) {})
 	if err != nil {
 		return err
 	}
-	for _, word := range nextWords(parser.Model.Node, c.Words) {
+	next, of := nextWords(parser.Model.Node, c.Words)
+	if of != noNames {
+		next = c.subscriptions(ctx, of, c.Words[len(c.Words)-1])
+	}
+	for _, word := range next {
 		if _, err := fmt.Fprintln(p.stdout, word); err != nil {
 			return err
 		}
@@ -91,33 +120,82 @@ func (c *completionWordsCmd) Run(p *program) error {
 	return nil
 }
 
-// nextWords are the words that may stand in the place of the last one.
-func nextWords(node *kong.Node, words []string) []string {
+// naming says what a word names a subscription by.
+type naming int
+
+const (
+	noNames naming = iota
+	byName
+	byID
+)
+
+// subscriptions are the names or ids of subscriptions that begin as given. Without
+// a key there are none to be had.
+func (c *completionWordsCmd) subscriptions(ctx context.Context, of naming, begin string) []string {
+	if c.APIKey == "" {
+		return nil
+	}
+	api, err := client.New(client.Config{BaseURL: c.URL, Key: c.APIKey, Timeout: namesTimeout, UserAgent: "rowcall/" + buildInfo().Version})
+	if err != nil {
+		return nil
+	}
+	found, err := api.Subscriptions(ctx, client.SubscriptionQuery{PageQuery: client.PageQuery{Limit: 1000}})
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, sub := range found.Items {
+		name := sub.Name
+		if of == byID {
+			name = sub.ID
+		}
+		if strings.HasPrefix(name, begin) && name == clean(name) && !strings.Contains(name, "\n") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// nextWords are the words that may stand in the place of the last one, or by what
+// a subscription is named there. Nobody is asked for names where the line says
+// --url: the key is not sent to an address that is still being written.
+func nextWords(node *kong.Node, words []string) ([]string, naming) {
 	last := ""
 	if len(words) > 0 {
 		words, last = words[:len(words)-1], words[len(words)-1]
 	}
 	var wants *kong.Flag // the value of this flag comes next
+	elsewhere, arguments := false, 0
 	for _, word := range words {
 		if wants != nil {
 			wants = nil
 			continue
 		}
 		if strings.HasPrefix(word, "-") {
-			if flag := flagOf(node, word); flag != nil && !flag.IsBool() && !strings.Contains(word, "=") {
+			flag := flagOf(node, word)
+			elsewhere = elsewhere || flag != nil && flag.Name == "url"
+			if flag != nil && !flag.IsBool() && !strings.Contains(word, "=") {
 				wants = flag
 			}
 			continue
 		}
-		for _, child := range node.Children {
-			if child.Name == word || slices.Contains(child.Aliases, word) {
-				node = child
-				break
-			}
+		at := slices.IndexFunc(node.Children, func(child *kong.Node) bool {
+			return child.Name == word || slices.Contains(child.Aliases, word)
+		})
+		if at < 0 {
+			arguments++
+			continue
 		}
+		node = node.Children[at]
 	}
 	var found []string
 	switch {
+	case wants != nil && wants.Name == "subscription" && !elsewhere:
+		if wants.PlaceHolder == "ID" {
+			return nil, byID
+		}
+		return nil, byName
 	case wants != nil:
 		found = wants.EnumSlice()
 	case strings.HasPrefix(last, "-"):
@@ -126,6 +204,8 @@ func nextWords(node *kong.Node, words []string) []string {
 				found = append(found, "--"+flag.Name)
 			}
 		}
+	case arguments < len(node.Positional) && node.Positional[arguments].Name == "subscription" && !elsewhere:
+		return nil, byName
 	default:
 		for _, child := range node.Children {
 			if !child.Hidden {
@@ -135,7 +215,7 @@ func nextWords(node *kong.Node, words []string) []string {
 	}
 	found = slices.DeleteFunc(found, func(word string) bool { return word == "" || !strings.HasPrefix(word, last) })
 	slices.Sort(found)
-	return slices.Compact(found)
+	return slices.Compact(found), noNames
 }
 
 // flagOf is the flag that a word names, nil where there is none.

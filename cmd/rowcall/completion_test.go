@@ -4,10 +4,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/rowcall/rowcall/store/storetest"
 )
 
 func TestBashCompletesCommandsFlagsAndTheirValues(t *testing.T) {
@@ -52,6 +56,129 @@ _rowcall; printf '%s ' "${COMPREPLY[@]}"`
 	}
 	if all := complete(""); !strings.Contains(all, "serve") || !strings.Contains(all, "apply") || strings.Contains(complete("serve", "--"), "--api-key ") {
 		t.Errorf("commands: %s", all)
+	}
+}
+
+// completer asks a shell what may come next on a line.
+type completer func(t *testing.T, env []string, line string) string
+
+// completers are the shells that are here; .ci/setup installs those that are
+// missing where it may.
+func completers(t *testing.T) map[string]completer {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	if err := os.Symlink(self, filepath.Join(bin, "rowcall")); err != nil {
+		t.Fatal(err)
+	}
+	run := func(t *testing.T, env []string, name string, args ...string) string {
+		t.Helper()
+		c := exec.CommandContext(t.Context(), name, args...)
+		c.Env = append([]string{asRowcall + "=1", "PATH=" + bin + ":" + os.Getenv("PATH"), "GOCOVERDIR=" + t.TempDir(), "HOME=" + t.TempDir(), "TERM=dumb"}, env...)
+		c.Dir = t.TempDir()
+		out, err := c.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v: %s", name, err, out)
+		}
+		return strings.Join(strings.Fields(string(out)), " ")
+	}
+	all := map[string]completer{
+		"bash": func(t *testing.T, env []string, line string) string {
+			t.Helper()
+			const script = `source <(rowcall completion bash)
+read -ra COMP_WORDS <<<"$1"; [[ $1 == *" " ]] && COMP_WORDS+=("")
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _rowcall; printf '%s\n' "${COMPREPLY[@]}"`
+			return run(t, env, "bash", "-c", script, "bash", line)
+		},
+		"fish": func(t *testing.T, env []string, line string) string {
+			t.Helper()
+			return run(t, env, "fish", "--no-config", "-c", "rowcall completion fish | source; complete -C $argv[1] | string escape", line)
+		},
+		// zsh completes at a terminal alone: a key writes what stands on the line
+		// once the first of what there is was taken.
+		"zsh": func(t *testing.T, env []string, line string) string {
+			t.Helper()
+			const script = `zmodload zsh/zpty
+mkdir fpath; rowcall completion zsh > fpath/_rowcall
+zpty inner zsh -f -i
+zpty -w inner 'fpath=($PWD/fpath $fpath); autoload -Uz compinit; compinit -u -D; LISTMAX=0; unsetopt list_beep; setopt menu_complete; PS1=; PS2='
+zpty -w inner 'shown() { print -r -- "LINE<$BUFFER>" }; zle -N shown; bindkey "^X" shown; print REA""DY'
+zpty -r inner out '*READY*'
+zpty -w -n inner "$1"$'\t\x18'
+zpty -r inner out '*LINE<*>*'
+print -r -- "${${out##*LINE<}%%>*}"
+zpty -d inner`
+			return run(t, env, "zsh", "-f", "-c", script, "zsh", line)
+		},
+	}
+	for name := range all {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Logf("%s is not here: what completes in it is not tested", name)
+			delete(all, name)
+		}
+	}
+	return all
+}
+
+func TestEveryShellCompletesCommandsFlagsValuesAndSubscriptions(t *testing.T) {
+	t.Parallel()
+	c := newConfig(t, storetest.EmptyURL(t))
+	env := clientEnv(start(t, c), c)
+	ids := map[string]string{}
+	for _, name := range []string{"paid", "pending orders"} {
+		got := call(t, env, "subs", "create", "--name="+name, "--events=a.b", "--endpoint=http://127.0.0.1:9/h", "-o", "json")
+		if got.code != exitOK {
+			t.Fatalf("create: %+v", got)
+		}
+		ids[name] = regexp.MustCompile(`sub_[a-z0-9]+`).FindString(got.stdout)
+	}
+	both := []string{ids["paid"], ids["pending orders"]}
+	slices.Sort(both)
+	for shell, complete := range completers(t) {
+		t.Run(shell, func(t *testing.T) {
+			t.Parallel()
+			for _, test := range []struct {
+				line  string
+				words []string // what there is
+			}{
+				{"rowcall subsc", []string{"subscriptions"}},
+				{"rowcall subscriptions p", []string{"pause", "preview", "probe"}},
+				{"rowcall deliveries retry --st", []string{"--state"}},
+				{"rowcall tail --of ", []string{"attempts", "both", "events"}},
+				{"rowcall subs get pa", []string{"paid"}},
+				{"rowcall subs update pen", []string{"pending orders"}},
+				{"rowcall replay --dry-run p", []string{"paid", "pending orders"}},
+				{"rowcall deliveries list --subscription sub", both},
+				{"rowcall tail --subscription pa", []string{"paid"}},
+			} {
+				got := complete(t, env, test.line)
+				want := strings.Join(test.words, " ")
+				before := test.line[:strings.LastIndexByte(test.line, ' ')+1]
+				switch shell {
+				case "bash":
+					want = strings.ReplaceAll(want, "pending orders", `pending\ orders`)
+				case "fish":
+					want = strings.ReplaceAll(want, "pending orders", `'pending orders'`)
+				case "zsh":
+					want = before + strings.ReplaceAll(test.words[0], " ", `\ `)
+				}
+				if got != want {
+					t.Errorf("%q: %q, want %q", test.line, got, want)
+				}
+			}
+		})
+	}
+	// Without a key, and to another address, nobody is asked.
+	for _, words := range [][]string{{"subs", "get", "--url", "http://127.0.0.1:9", "p"}, {"deliveries", "list", "--url=http://127.0.0.1:9", "--subscription", "s"}} {
+		if got := call(t, env, append([]string{"completion", "words", "--"}, words...)...); got.code != exitOK || got.stdout != "" {
+			t.Errorf("%q: %+v", words, got)
+		}
+	}
+	if got := call(t, env[:1], "completion", "words", "--", "subs", "get", "p"); got.code != exitOK || got.stdout+got.stderr != "" {
+		t.Errorf("without a key: %+v", got)
 	}
 }
 
