@@ -50,6 +50,9 @@ func (s *Store) KeepAndLeave(ctx context.Context, first, past Offset, between fu
 	return s.leavePartition(ctx, first, past, kept)
 }
 
+// Summarize summarizes everywhere.
+func (s *Store) Summarize(ctx context.Context) error { return s.summarize(ctx, 0) }
+
 // DropJobs is dropJobs.
 func (s *Store) DropJobs(ctx context.Context) error { return s.dropJobs(ctx) }
 

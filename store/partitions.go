@@ -74,8 +74,8 @@ func (s *Store) addPartition(ctx context.Context, need Offset) error {
 
 // attach makes a table like parent and attaches it for the values from, past,
 // which are SQL literals.
-func attach(ctx context.Context, tx pgx.Tx, parent, name, from, past string) error {
-	parent, name = pgx.Identifier{"rowcall", parent}.Sanitize(), pgx.Identifier{"rowcall", name}.Sanitize()
+func attach(ctx context.Context, tx pgx.Tx, parent, table, from, past string) error {
+	parent, name := pgx.Identifier{"rowcall", parent}.Sanitize(), pgx.Identifier{"rowcall", table}.Sanitize()
 	for _, sql := range []string{
 		`CREATE TABLE ` + name + ` (LIKE ` + parent + ` INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)`,
 		`ALTER TABLE ` + parent + ` ATTACH PARTITION ` + name + ` FOR VALUES FROM (` + from + `) TO (` + past + `)`,
@@ -84,7 +84,7 @@ func attach(ctx context.Context, tx pgx.Tx, parent, name, from, past string) err
 			return err
 		}
 	}
-	return nil
+	return stopSummarizing(ctx, tx, table)
 }
 
 // growLog makes a partition ahead when half of the last one is used.

@@ -14,6 +14,7 @@ import (
 func (s *Store) keepLog(ctx context.Context) error {
 	const often, sometimes, seldom = time.Second, 5 * time.Second, time.Minute
 	var weighed, swept time.Time
+	var summarized Offset
 	var full logLevel
 	return s.repeat(ctx, "keep the log", often, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Minute, errSlow)
@@ -25,7 +26,11 @@ func (s *Store) keepLog(ctx context.Context) error {
 			if err := s.weigh(ctx, &full); err != nil {
 				return err
 			}
-			weighed = time.Now()
+			head := s.Head()
+			if err := s.summarize(ctx, summarized); err != nil {
+				return err
+			}
+			weighed, summarized = time.Now(), head
 		}
 		if time.Since(swept) < seldom {
 			return nil
@@ -37,7 +42,7 @@ func (s *Store) keepLog(ctx context.Context) error {
 			return err
 		}
 		s.announceDropped(ctx)
-		swept = time.Now()
+		swept, summarized = time.Now(), 0
 		return nil
 	})
 }
