@@ -28,6 +28,7 @@ type attempt struct {
 	Sequence     string           `json:"sequence" pattern:"^[0-9]{20}$" doc:"The event's offset in the log."`
 	Attempt      int              `json:"attempt" doc:"1 is the first try of the event."`
 	DurationMS   float64          `json:"duration_ms"`
+	Timings      timings          `json:"timings"`
 	Status       int              `json:"status" doc:"HTTP status; 0: there was no response."`
 	Outcome      string           `json:"outcome" enum:"delivered,failed,blocked,unknown"`
 	Reason       string           `json:"reason" doc:"Empty when delivered."`
@@ -44,11 +45,31 @@ type attemptedEvent struct {
 	Time         time.Time `json:"time" doc:"When it was committed."`
 }
 
+// timings are how long an attempt's stages took.
+type timings struct {
+	DNS       *float64 `json:"dns_ms" doc:"null: there was none, as over a connection that was there, or it is not known."`
+	Connect   *float64 `json:"connect_ms" doc:"All addresses that were tried."`
+	TLS       *float64 `json:"tls_ms"`
+	FirstByte *float64 `json:"first_byte_ms" doc:"From the start to the head of the response; null: none came, or it is not known."`
+}
+
+func showTimings(t store.Timings) timings {
+	optional := func(d time.Duration) *float64 {
+		if d == 0 {
+			return nil
+		}
+		return new(milliseconds(d))
+	}
+	return timings{optional(t.DNS), optional(t.Connect), optional(t.TLS), optional(t.FirstByte)}
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
 func showAttempt(at store.Attempt) attempt {
 	out := attempt{
 		ID: attemptID{at.At, at.Lane, at.Offset}.String(),
 		At: at.At.UTC(), Subscription: at.Subscription, Delivery: deliveryID{at.Lane, at.Offset}.String(),
-		Sequence: at.Offset.String(), Attempt: at.Attempt, DurationMS: float64(at.Duration.Microseconds()) / 1000,
+		Sequence: at.Offset.String(), Attempt: at.Attempt, DurationMS: milliseconds(at.Duration),
 		Status: at.Status, Outcome: "unknown", Reason: at.Reason,
 	}
 	if n := int(at.Outcome); n >= 0 && n < len(outcomes()) {
@@ -56,8 +77,11 @@ func showAttempt(at store.Attempt) attempt {
 	}
 	// What is said of a target that may not be called would map the network
 	// behind us.
-	if at.Outcome != outcomeBlocked && json.Valid(at.Detail) {
-		out.Detail = at.Detail
+	if at.Outcome != outcomeBlocked {
+		out.Timings = showTimings(at.Timings)
+		if json.Valid(at.Detail) {
+			out.Detail = at.Detail
+		}
 	}
 	return out
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/rowcall/rowcall/store"
 	"github.com/rowcall/rowcall/subscriptions"
 )
 
@@ -26,8 +27,7 @@ type TestReply struct {
 	Outcome   int    // number of the outcome, as in store.Attempt
 	Reason    string // why it was not delivered
 	Detail    json.RawMessage
-
-	DNS, Connect, TLS, FirstByte time.Duration // 0: there was no such stage
+	Timings   store.Timings
 }
 
 // testedAttempt is the answer to test.
@@ -36,18 +36,11 @@ type testedAttempt struct {
 	WebhookID  string          `json:"webhook_id"`
 	At         time.Time       `json:"at"`
 	DurationMS float64         `json:"duration_ms"`
-	Timings    testTimings     `json:"timings"`
+	Timings    timings         `json:"timings"`
 	Status     int             `json:"status" doc:"HTTP status; 0: there was no response."`
 	Outcome    string          `json:"outcome" enum:"delivered,failed,blocked,unknown"`
 	Reason     string          `json:"reason" doc:"Empty when delivered."`
 	Detail     json.RawMessage `json:"detail" doc:"error, and what the endpoint said: its headers, and the start of its body. Of a target that is not allowed, what the operator can do."`
-}
-
-type testTimings struct {
-	DNS       *float64 `json:"dns_ms" doc:"null: there was none, as on a connection that was there."`
-	Connect   *float64 `json:"connect_ms"`
-	TLS       *float64 `json:"tls_ms"`
-	FirstByte *float64 `json:"first_byte_ms" doc:"From the start; null: none came."`
 }
 
 type testOutput struct{ Body testedAttempt }
@@ -85,17 +78,10 @@ func (a *API) testSubscription(ctx context.Context, in *getInput) (*testOutput, 
 }
 
 func showTest(r TestReply) testedAttempt {
-	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	optional := func(d time.Duration) *float64 {
-		if d == 0 {
-			return nil
-		}
-		return new(ms(d))
-	}
 	out := testedAttempt{
-		Event: r.Event, WebhookID: r.WebhookID, At: r.At.UTC(), DurationMS: ms(r.Duration), Status: r.Status,
+		Event: r.Event, WebhookID: r.WebhookID, At: r.At.UTC(), DurationMS: milliseconds(r.Duration), Status: r.Status,
 		Outcome: "unknown", Reason: r.Reason, Detail: r.Detail,
-		Timings: testTimings{optional(r.DNS), optional(r.Connect), optional(r.TLS), optional(r.FirstByte)},
+		Timings: showTimings(r.Timings),
 	}
 	if all := outcomes(); r.Outcome >= 0 && r.Outcome < len(all) {
 		out.Outcome = all[r.Outcome]

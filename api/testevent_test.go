@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/rowcall/rowcall/api"
+	"github.com/rowcall/rowcall/store"
 	"github.com/rowcall/rowcall/subscriptions"
 )
 
@@ -31,7 +32,7 @@ func TestATestIsAnsweredWithWhatBecameOfIt(t *testing.T) {
 			asked = append(asked, sub)
 			return api.TestReply{
 				Event: "test-1", WebhookID: "test-1", At: time.Now(), Duration: 12345 * time.Microsecond, Status: 422, Outcome: 1, Reason: "rejected",
-				Detail: json.RawMessage(`{"body":"no"}`), Connect: time.Millisecond, FirstByte: 2 * time.Millisecond,
+				Detail: json.RawMessage(`{"body":"no"}`), Timings: store.Timings{Connect: time.Millisecond, FirstByte: 2 * time.Millisecond},
 			}, fails
 		},
 	})

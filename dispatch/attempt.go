@@ -62,6 +62,7 @@ type Reply struct {
 	At         time.Time     // when it started
 	Duration   time.Duration
 	Fresh      bool // a connection was made for it
+	Timings    store.Timings
 }
 
 // Try makes one attempt (attempt 1 is the first): the payload is assembled,
@@ -124,7 +125,7 @@ func (s *Sender) send(ctx context.Context, t *Target, e *store.Event, more []*st
 	}
 	env.reader.Reset(body)
 	env.wrote.Store(false)
-	env.fresh.Store(false)
+	env.made.Store(nil)
 	ctx = httptrace.WithClientTrace(ctx, &env.trace)
 	req := (&http.Request{
 		Method:        http.MethodPost,
@@ -143,10 +144,16 @@ func (s *Sender) send(ctx context.Context, t *Target, e *store.Event, more []*st
 
 	reply := Reply{At: at}
 	resp, err := rt.RoundTrip(req)
-	fresh := env.fresh.Load()
+	if made := env.made.Load(); made != nil {
+		reply.Fresh, reply.Timings = true, *made
+	}
 	if err != nil {
 		reply.Err = err
+		if failed, ok := errors.AsType[*dialError](err); ok {
+			reply.Timings = failed.took
+		}
 	} else {
+		reply.Timings.FirstByte = time.Since(at)
 		reply.read(resp, at, t.keepBody)
 		// A receiver may answer before it has read the request, which the
 		// transport then still holds.
@@ -157,7 +164,7 @@ func (s *Sender) send(ctx context.Context, t *Target, e *store.Event, more []*st
 			s.tokens.refused(t.oauth, token)
 		}
 	}
-	reply.Duration, reply.Fresh = time.Since(at), fresh
+	reply.Duration = time.Since(at)
 	return reply
 }
 
@@ -267,8 +274,8 @@ type envelope struct {
 	reader    bytes.Reader
 	body      io.ReadCloser // over reader: net/http sends a body of this type together with the header
 	trace     httptrace.ClientTrace
-	wrote     atomic.Bool // the transport has written the request
-	fresh     atomic.Bool // and made a connection for it
+	wrote     atomic.Bool                   // the transport has written the request
+	made      atomic.Pointer[store.Timings] // of the connection that was made for it; nil: there was one
 }
 
 func (t *Target) envelope() *envelope {
@@ -292,7 +299,11 @@ func (t *Target) envelope() *envelope {
 	env.header[headerSignature] = env.signature
 	env.header["Rowcall-Attempt"] = env.attempt
 	env.body = io.NopCloser(&env.reader)
-	env.trace.GotConn = func(info httptrace.GotConnInfo) { env.fresh.Store(!info.Reused) }
+	env.trace.GotConn = func(info httptrace.GotConnInfo) {
+		if !info.Reused {
+			env.made.Store(madeFor(info.Conn))
+		}
+	}
 	env.trace.WroteRequest = func(info httptrace.WroteRequestInfo) { env.wrote.Store(info.Err == nil) }
 	return env
 }

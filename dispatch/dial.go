@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/rowcall/rowcall/store"
 )
 
 // Bounds of a connection's stages. They hold besides an attempt's deadline,
@@ -87,7 +88,11 @@ func (g *Guard) transport(config *tls.Config) *http.Transport {
 		},
 	}
 	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		return g.dial(ctx, network, address, true)
+		conn, err := g.dial(ctx, network, address, true)
+		if err != nil {
+			return nil, err
+		}
+		return conn, nil
 	}
 	t.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		return g.dialTLS(ctx, network, address, t.TLSClientConfig)
@@ -101,6 +106,32 @@ type handshakeError struct{ err error }
 
 func (e *handshakeError) Error() string { return "TLS handshake: " + e.err.Error() }
 func (e *handshakeError) Unwrap() error { return e.err }
+
+// made is a connection that remembers how long its making took.
+type made struct {
+	*net.TCPConn
+	took store.Timings
+}
+
+// madeFor returns how long it took to make a connection, whatever is on top of it.
+func madeFor(conn net.Conn) *store.Timings {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	if m, ok := conn.(*made); ok {
+		return &m.took
+	}
+	return &store.Timings{}
+}
+
+// dialError is why a connection was not made, and how long its stages took.
+type dialError struct {
+	err  error
+	took store.Timings
+}
+
+func (e *dialError) Error() string { return e.err.Error() }
+func (e *dialError) Unwrap() error { return e.err }
 
 // dialTLS connects and shakes hands. net/http finds in the *tls.Conn whether
 // HTTP/2 was agreed on.
@@ -120,24 +151,19 @@ func (g *Guard) dialTLS(ctx context.Context, network, address string, base *tls.
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	conn := tls.Client(raw, config)
-	trace := httptrace.ContextClientTrace(ctx)
-	if trace != nil && trace.TLSHandshakeStart != nil {
-		trace.TLSHandshakeStart()
-	}
+	began := time.Now()
 	err = conn.HandshakeContext(ctx)
-	if trace != nil && trace.TLSHandshakeDone != nil {
-		trace.TLSHandshakeDone(conn.ConnectionState(), err)
-	}
+	raw.took.TLS = time.Since(began)
 	if err != nil {
 		raw.Close()
-		return nil, &handshakeError{err}
+		return nil, &dialError{&handshakeError{err}, raw.took}
 	}
 	return conn, nil
 }
 
 // dial resolves the host of address, checks every answer, and connects to the
 // first that takes the connection. One denied answer blocks the attempt.
-func (g *Guard) dial(ctx context.Context, network, address string, plain bool) (net.Conn, error) {
+func (g *Guard) dial(ctx context.Context, network, address string, plain bool) (*made, error) {
 	host, portText, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("split address: %w", err)
@@ -147,9 +173,16 @@ func (g *Guard) dial(ctx context.Context, network, address string, plain bool) (
 		return nil, fmt.Errorf("read port: %w", err)
 	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	addrs, err := g.resolve(ctx, host)
+	var took store.Timings
+	addr, err := netip.ParseAddr(host)
+	addrs := []netip.Addr{addr}
 	if err != nil {
-		return nil, err
+		began := time.Now()
+		addrs, err = g.resolve(ctx, host)
+		took.DNS = time.Since(began)
+	}
+	if err != nil {
+		return nil, &dialError{err, took}
 	}
 	targets := make([]netip.AddrPort, len(addrs))
 	for i, addr := range addrs {
@@ -158,14 +191,17 @@ func (g *Guard) dial(ctx context.Context, network, address string, plain bool) (
 			return nil, err
 		}
 	}
-	return g.connect(ctx, network, host, targets, plain)
+	began := time.Now()
+	conn, err := g.connect(ctx, network, host, targets, plain)
+	took.Connect = time.Since(began)
+	if err != nil {
+		return nil, &dialError{err, took}
+	}
+	return &made{conn, took}, nil
 }
 
-// resolve returns the addresses of a host in the order in which to try them.
+// resolve returns the addresses of a named host in the order in which to try them.
 func (g *Guard) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{addr}, nil
-	}
 	if isNumeric(host) {
 		return nil, blocked("%q is an address in another form", host)
 	}
@@ -235,7 +271,7 @@ func (l *lookup) end() {
 
 // connect tries the targets one after the other, each with its share of the
 // time that is left.
-func (g *Guard) connect(ctx context.Context, network, host string, targets []netip.AddrPort, plain bool) (net.Conn, error) {
+func (g *Guard) connect(ctx context.Context, network, host string, targets []netip.AddrPort, plain bool) (*net.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	dialer := net.Dialer{
@@ -252,12 +288,12 @@ func (g *Guard) connect(ctx context.Context, network, host string, targets []net
 	}
 	var first error
 	for i, target := range targets {
-		conn, err := func() (net.Conn, error) {
+		conn, err := func() (*net.TCPConn, error) {
 			deadline, _ := ctx.Deadline()
 			share := time.Until(deadline) / time.Duration(len(targets)-i)
 			ctx, cancel := context.WithTimeout(ctx, share)
 			defer cancel()
-			return dialer.DialContext(ctx, network, target.String())
+			return dialer.DialTCP(ctx, network, netip.AddrPort{}, target)
 		}()
 		if err == nil {
 			return conn, nil

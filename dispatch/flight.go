@@ -406,7 +406,7 @@ func (l *lane) postpone(e *entry, wait time.Duration) {
 func (l *lane) record(e *entry, reply Reply, v Verdict) store.Attempt {
 	a := store.Attempt{
 		At: reply.At, Lane: l.id, Offset: e.offset, Attempt: e.tries + 1, Duration: reply.Duration,
-		Status: reply.Status, Outcome: int16(v.Outcome), Reason: string(v.Reason),
+		Status: reply.Status, Outcome: int16(v.Outcome), Reason: string(v.Reason), Timings: reply.Timings,
 	}
 	if v.Outcome != Delivered {
 		a.Detail = detail(reply, "")

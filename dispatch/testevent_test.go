@@ -10,6 +10,7 @@ import (
 
 	"github.com/rowcall/rowcall/dispatch"
 	"github.com/rowcall/rowcall/dispatch/hooktest"
+	"github.com/rowcall/rowcall/store"
 )
 
 func TestATestEventGoesOutSignedAsAnyOther(t *testing.T) {
@@ -55,12 +56,12 @@ func TestATestSaysHowLongItsStagesTook(t *testing.T) {
 	if err != nil || got.Verdict.Reason != dispatch.ReasonRejected || !strings.Contains(string(got.Detail), "short and stout") {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	if d := got.Timings; d.Connect <= 0 || d.TLS <= 0 || d.FirstByte < d.Connect+d.TLS || d.FirstByte > got.Reply.Duration {
+	if d := got.Reply.Timings; d.Connect <= 0 || d.TLS <= 0 || d.FirstByte < d.Connect+d.TLS || d.FirstByte > got.Reply.Duration {
 		t.Errorf("timings %+v of %s", d, got.Reply.Duration)
 	}
 	again, err := sender.Test(t.Context(), testSubscription(server.URL))
-	if err != nil || again.Timings.Connect != 0 || again.Timings.TLS != 0 || again.Timings.FirstByte <= 0 {
-		t.Errorf("over the connection that is there: %+v, %v", again.Timings, err)
+	if err != nil || again.Reply.Timings.Connect != 0 || again.Reply.Timings.TLS != 0 || again.Reply.Timings.FirstByte <= 0 {
+		t.Errorf("over the connection that is there: %+v, %v", again.Reply.Timings, err)
 	}
 }
 
@@ -71,7 +72,7 @@ func TestATestTellsNothingOfATargetThatIsNotAllowed(t *testing.T) {
 	t.Cleanup(transport.CloseIdleConnections)
 	sub := testSubscription(receiver.URL())
 	got, err := dispatch.NewSender(transport, "test").Test(t.Context(), sub)
-	if err != nil || got.Verdict.Outcome != dispatch.BlockedTarget || got.Timings != (dispatch.Timings{}) || got.Reply.Duration != 0 {
+	if err != nil || got.Verdict.Outcome != dispatch.BlockedTarget || got.Reply.Timings != (store.Timings{}) || got.Reply.Duration != 0 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if !strings.Contains(string(got.Detail), "ROWCALL_EGRESS_ALLOW") || len(receiver.Deliveries()) > 0 {

@@ -103,7 +103,7 @@ func attemptsSQL(f *AttemptFilter, from, until time.Time, limit int) (sql string
 	c := f.clauses(from, until)
 	const order = ` ORDER BY a.at DESC, a.lane DESC, a."offset" DESC`
 	sql = `
-SELECT a.at, a.lane, a."offset", a.attempt, a.duration, a.status, a.outcome, coalesce(a.reason, ''), a.detail,
+SELECT a.at, a.lane, a."offset", a.attempt, a.duration, a.status, a.outcome, coalesce(a.reason, ''), a.detail, a.timings,
   coalesce(c.subscription, j.subscription, '')
 FROM (SELECT * FROM rowcall.attempts a WHERE ` + c.where() + order + ` LIMIT ` + c.arg(limit) + `) a
 LEFT JOIN rowcall.cursors c ON c.lane = a.lane LEFT JOIN rowcall.jobs j ON j.lane = a.lane` + order
@@ -119,7 +119,7 @@ func (s *Store) attemptSlice(ctx context.Context, f *AttemptFilter, from, until 
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Attempt, error) {
 		var a Attempt
 		var micros int64
-		err := row.Scan(&a.At, &a.Lane, &a.Offset, &a.Attempt, &micros, &a.Status, &a.Outcome, &a.Reason, &a.Detail, &a.Subscription)
+		err := row.Scan(&a.At, &a.Lane, &a.Offset, &a.Attempt, &micros, &a.Status, &a.Outcome, &a.Reason, &a.Detail, &a.Timings, &a.Subscription)
 		a.At, a.Duration = a.At.UTC(), time.Duration(micros)*time.Microsecond
 		return a, err
 	})

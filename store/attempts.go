@@ -26,6 +26,7 @@ type Attempt struct {
 	Status   int   // 0: no response
 	Outcome  int16 // number of the outcome: 0 delivered, 1 failed, 2 blocked, 3 unknown
 	Reason   string
+	Timings  Timings
 	Detail   json.RawMessage // of failures
 	// Others are the events that went in the same POST. Each has a row of its own
 	// beside Offset's, which alone has the detail; the rows of one try share lane and
@@ -35,7 +36,7 @@ type Attempt struct {
 	Subscription subscriptions.ID // empty: deleted
 }
 
-const copyAttemptsSQL = `COPY rowcall.attempts (at, lane, "offset", attempt, duration, status, outcome, reason, detail)
+const copyAttemptsSQL = `COPY rowcall.attempts (at, lane, "offset", attempt, duration, status, outcome, reason, detail, timings)
 FROM STDIN (FORMAT binary)`
 
 // History need not wait for the disk: what a crash takes of it is less than a
@@ -73,16 +74,16 @@ func (s *Store) copyAttempts(ctx context.Context, rows []byte) error {
 }
 
 // attemptFields is the number of columns of copyAttemptsSQL.
-const attemptFields = 9
+const attemptFields = 10
 
 // encodeAttempts writes rows in the form of a binary COPY. A success has no
-// reason and no detail, and takes 74 bytes.
+// reason and no detail, and takes some 80 bytes.
 func encodeAttempts(as []Attempt) []byte {
 	rows := 0
 	for i := range as {
 		rows += as[i].Rows()
 	}
-	p := make([]byte, 0, 32+80*rows)
+	p := make([]byte, 0, 32+88*rows)
 	p = append(p, "PGCOPY\n\xff\r\n\x00"...)
 	p = binary.BigEndian.AppendUint64(p, 0) // no flags, no extension
 	for i := range as {
@@ -106,10 +107,12 @@ func appendAttempt(p []byte, a *Attempt, at Offset, detail []byte) []byte {
 	p = appendInt16(p, a.Outcome)
 	p = appendNullText(p, cleanText(a.Reason))
 	if len(detail) == 0 {
-		return appendNullText(p, "")
+		p = appendNullText(p, "")
+	} else {
+		p = binary.BigEndian.AppendUint32(p, uint32(len(detail)+1))
+		p = append(append(p, 1), detail...) // jsonb's version, then its text
 	}
-	p = binary.BigEndian.AppendUint32(p, uint32(len(detail)+1))
-	return append(append(p, 1), detail...) // jsonb's version, then its text
+	return a.Timings.appendTo(p)
 }
 
 // Rows is how many rows of history the attempt is: one an event.
@@ -158,7 +161,7 @@ func (s *Store) addAttemptDay(ctx context.Context, day time.Time) error {
 }
 
 const attemptSQL = `
-SELECT a.attempt, a.duration, a.status, a.outcome, coalesce(a.reason, ''), a.detail, coalesce(c.subscription, '')
+SELECT a.attempt, a.duration, a.status, a.outcome, coalesce(a.reason, ''), a.detail, a.timings, coalesce(c.subscription, '')
 FROM rowcall.attempts a LEFT JOIN rowcall.cursors c ON c.lane = a.lane
 WHERE a.at = $1 AND a.lane = $2 AND a."offset" = $3 ORDER BY a.attempt DESC LIMIT 1`
 
@@ -168,7 +171,7 @@ func (s *Store) Attempt(ctx context.Context, lane LaneID, offset Offset, at time
 	a := Attempt{At: at.UTC(), Lane: lane, Offset: offset}
 	var micros int64
 	err := s.pool.QueryRow(ctx, attemptSQL, at, int32(lane), int64(offset)).
-		Scan(&a.Attempt, &micros, &a.Status, &a.Outcome, &a.Reason, &a.Detail, &a.Subscription)
+		Scan(&a.Attempt, &micros, &a.Status, &a.Outcome, &a.Reason, &a.Detail, &a.Timings, &a.Subscription)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = ErrNotFound
 	}

@@ -34,6 +34,13 @@ func TestAttemptsAreListedFromTheNewestThoughTheirTimesAreEqual(t *testing.T) {
 	x, y := subscribe(t, s, "x", store.Start{}), subscribe(t, s, "y", store.Start{})
 	lanes := claim(t, s)
 	now := micro(time.Now())
+	timings := []store.Timings{
+		{},
+		{FirstByte: 12_345 * time.Microsecond},
+		{DNS: 3 * time.Second},
+		{Connect: time.Microsecond, TLS: time.Hour},
+		{DNS: time.Microsecond, Connect: 127 * time.Microsecond, TLS: 128 * time.Microsecond, FirstByte: 256 * time.Microsecond},
+	}
 	var saved []store.Attempt
 	for i, age := range []time.Duration{-time.Hour, 0, 0, time.Second, 90 * time.Minute, 26 * time.Hour} {
 		for offset := range store.Offset(5) {
@@ -42,6 +49,7 @@ func TestAttemptsAreListedFromTheNewestThoughTheirTimesAreEqual(t *testing.T) {
 					At: now.Add(-age), Lane: lanes[sub].ID, Offset: offset + store.Offset(10*i) + 1, Attempt: i + 1,
 					Duration: time.Duration(offset) * time.Millisecond, Status: 200, Subscription: lanes[sub].Subscription.ID,
 				}
+				a.Timings = timings[offset]
 				if offset == 2 {
 					a.Status, a.Outcome, a.Reason, a.Detail = 500, 1, "server_error", json.RawMessage(`{"body": "no"}`)
 				}
@@ -83,6 +91,12 @@ func TestAttemptsAreListedFromTheNewestThoughTheirTimesAreEqual(t *testing.T) {
 	// A success is narrow.
 	if n := one[int](w, `SELECT count(*) FROM rowcall.attempts WHERE (outcome = 0) <> (reason IS NULL) OR (outcome = 0) <> (detail IS NULL)`); n > 0 {
 		t.Errorf("%d successes have a reason or detail, or failures have none", n)
+	}
+	if n := one[int](w, `SELECT count(*) FROM rowcall.attempts WHERE "offset" % 10 = 1 AND timings IS NOT NULL OR "offset" % 10 = 2 AND octet_length(timings) > 2`); n > 0 {
+		t.Errorf("%d attempts over a connection that was there take more than two bytes for timings", n)
+	}
+	if a, err := s.Attempt(t.Context(), lanes["x"].ID, 5, now.Add(time.Hour)); err != nil || a.Timings != timings[4] {
+		t.Errorf("one attempt: %+v, %v", a, err)
 	}
 	// History outlives its subscription.
 	if err := s.DeleteSubscription(t.Context(), x.ID, x.Version); err != nil {

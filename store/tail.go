@@ -97,7 +97,7 @@ WITH fresh AS MATERIALIZED (
       AND ($8 = '' OR e.type ~ $8) AND ($9 = '' OR e.key = $9 OR e.old_key = $9)))
   ORDER BY f.at DESC, f.lane DESC, f."offset" DESC LIMIT $10
 )
-SELECT p.at, p.lane, p."offset", p.attempt, p.duration, p.status, p.outcome, coalesce(p.reason, ''), p.detail, p.subscription,
+SELECT p.at, p.lane, p."offset", p.attempt, p.duration, p.status, p.outcome, coalesce(p.reason, ''), p.detail, p.timings, p.subscription,
   coalesce(e.type, ''), coalesce(e.key, ''), p.among
 FROM picked p LEFT JOIN LATERAL (SELECT type, key FROM rowcall.events e WHERE e."offset" = p."offset") e ON true
 ORDER BY p.at + p.duration * interval '1 microsecond', p.lane, p."offset"`
@@ -126,7 +126,7 @@ func (s *Store) AttemptsSince(ctx context.Context, mark AttemptMark, since time.
 	found, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (TailedAttempt, error) {
 		var a TailedAttempt
 		var micros int64
-		err := row.Scan(&a.At, &a.Lane, &a.Offset, &a.Attempt.Attempt, &micros, &a.Status, &a.Outcome, &a.Reason, &a.Detail, &a.Subscription,
+		err := row.Scan(&a.At, &a.Lane, &a.Offset, &a.Attempt.Attempt, &micros, &a.Status, &a.Outcome, &a.Reason, &a.Detail, &a.Timings, &a.Subscription,
 			&a.Type, &a.Key, &others)
 		a.At, a.Duration = a.At.UTC(), time.Duration(micros)*time.Microsecond
 		return a, err

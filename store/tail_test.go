@@ -32,6 +32,9 @@ func TestAttemptsAreFollowedEachOnceThoughTheirTransactionsOverlap(t *testing.T)
 		var got []store.Offset
 		for _, a := range found {
 			got = append(got, a.Offset)
+			if a.Offset != 2 && a.Timings != (store.Timings{FirstByte: time.Duration(a.Offset) * time.Second}) {
+				t.Errorf("attempt %d has timings %+v", a.Offset, a.Timings)
+			}
 		}
 		if !slices.Equal(got, want[:min(3, len(want))]) || int(others) != len(want)-len(got) {
 			t.Errorf("got %v and %d others, want %v", got, others, want)
@@ -42,7 +45,7 @@ func TestAttemptsAreFollowedEachOnceThoughTheirTransactionsOverlap(t *testing.T)
 		var as []store.Attempt
 		for _, offset := range offsets {
 			// The later its offset, the sooner it began, and the longer it took.
-			as = append(as, store.Attempt{At: began.Add(-time.Duration(offset) * time.Second), Lane: lane, Offset: offset, Attempt: 1, Duration: 2 * time.Duration(offset) * time.Second})
+			as = append(as, store.Attempt{At: began.Add(-time.Duration(offset) * time.Second), Lane: lane, Offset: offset, Attempt: 1, Duration: 2 * time.Duration(offset) * time.Second, Timings: store.Timings{FirstByte: time.Duration(offset) * time.Second}})
 		}
 		if err := s.SaveAttempts(t.Context(), as); err != nil {
 			t.Fatal(err)

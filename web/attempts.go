@@ -65,12 +65,11 @@ func attemptRows(of []client.Attempt) []attemptRow {
 			Error   string            `json:"error"`
 			Headers map[string]string `json:"headers"`
 			Body    string            `json:"body"`
-			Timings timings           `json:"timings"`
 		}
 		if len(a.Detail) > 0 && json.Unmarshal(a.Detail, &detail) == nil {
 			rows[i].Error, rows[i].Headers, rows[i].Body = detail.Error, detail.Headers, detail.Body
-			rows[i].Phases = detail.Timings.phases(a.DurationMS)
 		}
+		rows[i].Phases = phases(a.Timings, a.DurationMS)
 	}
 	for i := range rows {
 		if i+1 == len(rows) || rows[i].Subscription != rows[i+1].Subscription {
@@ -86,15 +85,6 @@ func attemptRows(of []client.Attempt) []attemptRow {
 	return rows
 }
 
-// timings are the stages of a try as they are kept, in milliseconds; 0: there was
-// none, or it is not known.
-type timings struct {
-	DNS       float64 `json:"dns_ms"`
-	Connect   float64 `json:"connect_ms"`
-	TLS       float64 `json:"tls_ms"`
-	FirstByte float64 `json:"first_byte_ms"` // from the start of the try
-}
-
 // phase is a stage as part of a bar of 1,000 units.
 type phase struct {
 	Name   string
@@ -106,8 +96,8 @@ type phase struct {
 func (p phase) Class() string { return strings.ReplaceAll(p.Name, " ", "-") }
 
 // phases lays the stages of a try out, one behind the other.
-func (t timings) phases(total float64) []phase {
-	if t == (timings{}) || total <= 0 {
+func phases(t client.Timings, total float64) []phase {
+	if t == (client.Timings{}) || total <= 0 {
 		return nil
 	}
 	var list []phase
@@ -120,11 +110,17 @@ func (t timings) phases(total float64) []phase {
 		list = append(list, phase{name, ms, 1000 * at / total, max(4, 1000*ms/total)})
 		at += ms
 	}
-	add("DNS", t.DNS)
-	add("connect", t.Connect)
-	add("TLS", t.TLS)
-	if t.FirstByte > at {
-		add("first byte", t.FirstByte-at)
+	known := func(ms *float64) float64 {
+		if ms == nil {
+			return 0
+		}
+		return *ms
+	}
+	add("DNS", known(t.DNS))
+	add("connect", known(t.Connect))
+	add("TLS", known(t.TLS))
+	if first := known(t.FirstByte); first > at {
+		add("first byte", first-at)
 		add("rest", total-at)
 	} else {
 		add("no answer", total-at)

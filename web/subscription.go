@@ -266,17 +266,7 @@ func testSubscription(v *visit, view subscriptionView, act action) error {
 	if tried.Outcome != "delivered" {
 		title = view.Name + " " + reasonText(tried.Reason) + "."
 	}
-	row := attemptRows([]client.Attempt{{Detail: tried.Detail}})[0]
-	of := timings{}
-	for _, stage := range []struct {
-		to   *float64
-		from *float64
-	}{{&of.DNS, tried.Timings.DNS}, {&of.Connect, tried.Timings.Connect}, {&of.TLS, tried.Timings.TLS}, {&of.FirstByte, tried.Timings.FirstByte}} {
-		if stage.from != nil {
-			*stage.to = *stage.from
-		}
-	}
-	row.Phases = of.phases(tried.DurationMS)
+	row := attemptRows([]client.Attempt{{Detail: tried.Detail, Timings: tried.Timings, DurationMS: tried.DurationMS}})[0]
 	return v.render("tested", "subscriptions", title, testedView{tried, view.ID, view.Name, row})
 }
 

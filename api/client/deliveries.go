@@ -93,6 +93,7 @@ type Attempt struct {
 	Sequence     string          `json:"sequence"`
 	Attempt      int             `json:"attempt"`
 	DurationMS   float64         `json:"duration_ms"`
+	Timings      Timings         `json:"timings"`
 	Status       int             `json:"status"`
 	Outcome      string          `json:"outcome"` // delivered, failed, blocked, unknown
 	Reason       string          `json:"reason"`
@@ -107,6 +108,15 @@ type AttemptedEvent struct {
 	Subject      string    `json:"subject"`
 	PartitionKey string    `json:"partitionkey"`
 	Time         time.Time `json:"time"`
+}
+
+// Timings are how long an attempt's stages took, in milliseconds; nil: there was no
+// such stage, as over a connection that was there, or it is not known.
+type Timings struct {
+	DNS       *float64 `json:"dns_ms"`
+	Connect   *float64 `json:"connect_ms"`
+	TLS       *float64 `json:"tls_ms"`
+	FirstByte *float64 `json:"first_byte_ms"` // from the start
 }
 
 // Attempt returns one by its id.

@@ -236,19 +236,11 @@ type TestedAttempt struct {
 	WebhookID  string          `json:"webhook_id"`
 	At         time.Time       `json:"at"`
 	DurationMS float64         `json:"duration_ms"`
-	Timings    TestTimings     `json:"timings"`
+	Timings    Timings         `json:"timings"`
 	Status     int             `json:"status"`
 	Outcome    string          `json:"outcome"` // delivered, failed, blocked, unknown
 	Reason     string          `json:"reason"`
 	Detail     json.RawMessage `json:"detail"` // error, headers, body
-}
-
-// TestTimings are how long its stages took, in milliseconds; nil: there was none.
-type TestTimings struct {
-	DNS       *float64 `json:"dns_ms"`
-	Connect   *float64 `json:"connect_ms"`
-	TLS       *float64 `json:"tls_ms"`
-	FirstByte *float64 `json:"first_byte_ms"` // from the start
 }
 
 // TestSubscription sends a test event to a subscription's endpoint and waits for

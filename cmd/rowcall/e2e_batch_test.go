@@ -132,5 +132,10 @@ func TestARefusedEventInABatchOfAThousandIsFoundAndAloneBecomesADeadLetter(t *te
 	if err != nil || len(tries.Items) != len(refused) {
 		t.Errorf("%d attempts of the event, want %d: %v", len(tries.Items), len(refused), err)
 	}
+	for _, a := range tries.Items {
+		if first := a.Timings.FirstByte; first == nil || *first <= 0 || *first > a.DurationMS {
+			t.Errorf("attempt %d took %v ms, of which it says %+v", a.Attempt, a.DurationMS, a.Timings)
+		}
+	}
 	w.stop(t)
 }

@@ -123,8 +123,12 @@ func (c *tailCmd) print(p *program, m client.TailMessage) error {
 		if a.Reason != "" {
 			what += " " + a.Reason
 		}
-		_, err = fmt.Fprintf(p.stdout, "%s  attempt  %s  %s  %s  try %d, %s, %.0f ms, %s\n", clock(a.At), offsetText(a.Sequence), clean(a.Type), clean(a.Key),
-			a.Attempt.Attempt, clean(what), a.DurationMS, a.Subscription)
+		made := "" // over a connection that was there there is no more to say
+		if t := a.Timings; t.DNS != nil || t.Connect != nil || t.TLS != nil {
+			made = " (" + stages(t) + ")"
+		}
+		_, err = fmt.Fprintf(p.stdout, "%s  attempt  %s  %s  %s  try %d, %s, %.0f ms%s, %s\n", clock(a.At), offsetText(a.Sequence), clean(a.Type), clean(a.Key),
+			a.Attempt.Attempt, clean(what), a.DurationMS, made, a.Subscription)
 	}
 	if err != nil {
 		return errOutput{err}

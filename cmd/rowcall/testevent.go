@@ -19,7 +19,7 @@ func tester(d *dispatch.Dispatcher) api.TestSender {
 		return api.TestReply{
 			Event: t.Event, WebhookID: t.WebhookID, At: t.Reply.At, Duration: t.Reply.Duration, Status: t.Reply.Status,
 			Outcome: int(t.Verdict.Outcome), Reason: string(t.Verdict.Reason), Detail: t.Detail,
-			DNS: t.Timings.DNS, Connect: t.Timings.Connect, TLS: t.Timings.TLS, FirstByte: t.Timings.FirstByte,
+			Timings: t.Reply.Timings,
 		}, err
 	}
 }
@@ -70,23 +70,28 @@ func printTested(p *program, a client.TestedAttempt) error {
 	if a.Status != 0 {
 		status = fmt.Sprint(a.Status)
 	}
-	var stages []string
-	for _, stage := range []struct {
-		name string
-		ms   *float64
-	}{{"DNS", a.Timings.DNS}, {"connect", a.Timings.Connect}, {"TLS", a.Timings.TLS}, {"first byte after", a.Timings.FirstByte}} {
-		if stage.ms != nil {
-			stages = append(stages, fmt.Sprintf("%s %.1f ms", stage.name, *stage.ms))
-		}
-	}
 	return fields(p.stdout, [][2]string{
 		{"outcome", outcome},
 		{"status", status},
 		{"took", fmt.Sprintf("%.1f ms", a.DurationMS)},
-		{"stages", strings.Join(stages, ", ")},
+		{"stages", stages(a.Timings)},
 		{"error", said.Error},
 		{"response", said.Body},
 		{"event", a.Event},
 		{"webhook-id", a.WebhookID},
 	}...)
+}
+
+// stages says where the time of an attempt went, as far as it is known.
+func stages(t client.Timings) string {
+	var said []string
+	for _, stage := range []struct {
+		name string
+		ms   *float64
+	}{{"DNS", t.DNS}, {"connect", t.Connect}, {"TLS", t.TLS}, {"first byte after", t.FirstByte}} {
+		if stage.ms != nil {
+			said = append(said, fmt.Sprintf("%s %.1f ms", stage.name, *stage.ms))
+		}
+	}
+	return strings.Join(said, ", ")
 }
