@@ -29,7 +29,7 @@ type replay struct {
 	Filter       *string                  `json:"filter" doc:"CEL, beside the subscription's own filter, which holds too; null: none."`
 	DeadRange    *string                  `json:"dead_range" doc:"That it retries (drg_…): types and filter are the range's, and hold alone; null: none."`
 	Rate         *subscriptions.RateLimit `json:"rate" doc:"Requests a second; null: as fast as the subscription lets it."`
-	Total        int64                    `json:"total" doc:"Events in the range that match; those that a filter leaves out count."`
+	Total        int64                    `json:"total" doc:"Events in the range that match. Those that a filter leaves out count, and those that newer ones of their keys take the place of, where the subscription compacts: it is done with fewer delivered."`
 	Delivered    int64                    `json:"delivered"`
 	Failed       int64                    `json:"failed" doc:"Events that are dead letters: GET /v1/deliveries shows them, with this id."`
 	Bytes        int64                    `json:"bytes" doc:"Of the data of total."`
@@ -105,7 +105,7 @@ type replayDryRun struct {
 	DryRun  bool        `json:"dry_run" doc:"true: nothing was done."`
 	From    replayPlace `json:"from"`
 	To      replayPlace `json:"to"`
-	Total   int64       `json:"total" doc:"Events in the range that match; those that a filter leaves out count."`
+	Total   int64       `json:"total" doc:"Events in the range that match. Those that a filter leaves out count, and those that newer ones of their keys take the place of, where the subscription compacts: it is done with fewer delivered."`
 	Bytes   int64       `json:"bytes" doc:"Of their data."`
 	Seconds *float64    `json:"seconds" doc:"How long it would take at its rate, if nothing else slows it down; null: not known."`
 }

@@ -144,7 +144,7 @@ func newLane(s *session, l store.Lane, target *Target, hold Hold) *lane {
 	ln := &lane{
 		s: s, id: l.ID, epoch: l.Epoch, sub: l.Subscription, target: target,
 		order: newOrder(), rows: make(map[store.Offset]*entry), overflows: make(map[string]*overflow), dying: make(map[store.Offset]*entry),
-		throttle: newThrottle(l.Subscription.MaxInFlight), pos: l.Cursor, skip: l.Ahead, room: make(chan struct{}, 1),
+		pos: l.Cursor, skip: l.Ahead, room: make(chan struct{}, 1),
 		heldMS: l.HeldMS, savedHeldMS: l.HeldMS, counts: l.Counts, savedCounts: l.Counts,
 		savedCursor: l.Cursor, savedAhead: l.Ahead, savedFollowing: l.Following,
 		hold: hold, rules: newRules(s.programs, &l.Subscription.Spec), ordering: orderingOf(&l.Subscription.Spec),
@@ -162,7 +162,7 @@ func newLane(s *session, l store.Lane, target *Target, hold Hold) *lane {
 		ln.bounds.events = max(ln.bounds.events, compactEvents)
 	}
 	ln.batches = newBatching(l.Subscription.Batch, ln.health.State)
-	ln.throttle.steep = !ln.batches.on() // full batches come before many at once
+	ln.throttle = newThrottle(l.Subscription.MaxInFlight, ln.batches.on())
 	return ln
 }
 

@@ -58,7 +58,7 @@ func (l *lane) changeHealth(before health, now time.Time) {
 			l.reopen = true // without its window: memory is not held for an endpoint that is down
 			poke(l.s.reclaim)
 		}
-		l.throttle = newThrottle(l.sub.MaxInFlight)
+		l.throttle = newThrottle(l.sub.MaxInFlight, l.batches.on())
 	case Recovering:
 		l.sample = sample{}
 		poke(l.room)

@@ -116,7 +116,7 @@ func (l *lane) mirror() {
 			l.reopen = true
 			poke(l.s.reclaim)
 		}
-		l.throttle = newThrottle(l.sub.MaxInFlight)
+		l.throttle = newThrottle(l.sub.MaxInFlight, l.batches.on())
 	case Recovering:
 		poke(l.room)
 		l.batches.size = 1

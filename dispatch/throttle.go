@@ -43,8 +43,10 @@ type throttle struct {
 	peak   int // most in flight
 }
 
-func newThrottle(most int) throttle {
-	return throttle{limit: float64(min(firstLimit, most)), steep: true}
+// newThrottle begins with few; batches says that events share requests, and then full
+// ones come before many at once.
+func newThrottle(most int, batches bool) throttle {
+	return throttle{limit: float64(min(firstLimit, most)), steep: !batches}
 }
 
 // succeeded takes note of a reply that took so long to an attempt that started at a

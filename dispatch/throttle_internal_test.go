@@ -16,7 +16,7 @@ func TestTheThrottleStaysWithinItsBounds(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		most := rapid.IntRange(1, 1000).Draw(t, "most")
-		th := newThrottle(most)
+		th := newThrottle(most, false)
 		now := time.Unix(0, 0)
 		for range rapid.IntRange(1, 500).Draw(t, "replies") {
 			before := th.limit
@@ -57,7 +57,7 @@ func TestConstantLatencyLetsTheLimitRiseToTheMost(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		most := rapid.IntRange(1, 1000).Draw(t, "most")
 		took := time.Duration(rapid.Int64Range(0, int64(30*time.Second)).Draw(t, "took"))
-		th := newThrottle(most)
+		th := newThrottle(most, false)
 		now, last := time.Unix(0, 0), th.limit
 		for range 12 { // doubling from 4
 			now = closedLoop(&th, now, 1, most, func(int) time.Duration { return took })
@@ -78,7 +78,7 @@ func TestTheLimitSettlesWhereLatencyRises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		knee := rapid.IntRange(1, 200).Draw(t, "knee")
 		alone := time.Duration(rapid.Int64Range(int64(300*time.Millisecond), int64(5*time.Second)).Draw(t, "alone"))
-		th := newThrottle(1000)
+		th := newThrottle(1000, false)
 		queue := func(n int) time.Duration { return alone * time.Duration(max(n, knee)) / time.Duration(knee) }
 		now := closedLoop(&th, time.Unix(0, 0), 300, 1000, queue)
 		for range 100 {
@@ -95,7 +95,7 @@ func TestTheLimitSettlesWhereLatencyRises(t *testing.T) {
 
 func TestAnEndpointThatIsSlowerFromNowOnGetsAsManyAgain(t *testing.T) {
 	t.Parallel()
-	th := newThrottle(64)
+	th := newThrottle(64, false)
 	now := closedLoop(&th, time.Unix(0, 0), 20, 64, func(int) time.Duration { return 50 * time.Millisecond })
 	now = closedLoop(&th, now, 1, 64, func(int) time.Duration { return time.Second })
 	if th.limit > 48 {
@@ -178,5 +178,19 @@ func TestAQueueingEndpointIsNotPushedFarBeyondItsKnee(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Full batches come before many at once, also for a replay whose endpoint was parked.
+func TestTheLimitOfBatchesDoesNotDouble(t *testing.T) {
+	t.Parallel()
+	for _, events := range []int{1, 100} {
+		sub := simulated(func(s *subscriptions.Spec) { s.Batch.MaxEvents = events })
+		host := &lane{health: health{State: Parked}}
+		l := &lane{sub: sub, batches: newBatching(sub.Batch, Healthy), replay: &replay{host: host}, health: health{State: Probing}}
+		l.mirror()
+		if l.health.State != Parked || l.throttle.limit != firstLimit || l.throttle.steep != (events == 1) {
+			t.Errorf("%d events a batch: %+v", events, l.throttle)
+		}
 	}
 }
