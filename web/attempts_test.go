@@ -52,6 +52,9 @@ func TestAttemptsAreListedByPagesAndLeadToTheirDeliveriesAndEvents(t *testing.T)
 	if len(link) != 1 || !strings.Contains(w.page(link[0][1]), "503 Service Unavailable") {
 		t.Fatalf("%v", link)
 	}
+	if !strings.Contains(w.page(link[0][1]), `public.orders.inserted <span class="mono">id=7</span></a>`) {
+		t.Error("a delivery that has ended does not lead to its event")
+	}
 	event := regexp.MustCompile(`href="/events/([^"]+)">Event</a>`).FindStringSubmatch(failed)
 	if event == nil || !strings.Contains(w.page("/events/"+event[1]), "public.orders.inserted") {
 		t.Fatalf("%v", event)

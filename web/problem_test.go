@@ -1,0 +1,75 @@
+package web_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rowcall/rowcall/api"
+)
+
+func TestWhileTheStoreIsAwayAPageSaysWhatIsSafeAndLoadsAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.subscribe(nil)
+	w.session(api.ScopeRead)
+	elsewhere := w.conn.Config().Copy()
+	database := pgx.Identifier{elsewhere.Database}.Sanitize()
+	elsewhere.Database = "postgres"
+	conn, err := pgx.ConnectConfig(t.Context(), elsewhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec := func(sql string, args ...any) {
+		if _, err := conn.Exec(context.WithoutCancel(t.Context()), sql, args...); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	t.Cleanup(func() {
+		exec(`ALTER DATABASE ` + database + ` ALLOW_CONNECTIONS true`)
+		_ = conn.Close(context.WithoutCancel(t.Context()))
+	})
+	exec(`ALTER DATABASE ` + database + ` ALLOW_CONNECTIONS false`)
+	exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1`, w.conn.Config().Database)
+	a := w.do(request{path: "/subscriptions?q=x&condition=parked", scope: api.ScopeRead})
+	if a.status != http.StatusServiceUnavailable || a.header.Get("Content-Security-Policy") != policy {
+		t.Errorf("%d %v", a.status, a.header)
+	}
+	for _, want := range []string{"The store does not answer.", "Nothing is lost", `<a href="/subscriptions?q=x&amp;condition=parked">Load it again</a>`} {
+		if !strings.Contains(a.body, want) {
+			t.Errorf("the page lacks %q:\n%s", want, a.body)
+		}
+	}
+	exec(`ALTER DATABASE ` + database + ` ALLOW_CONNECTIONS true`)
+	for late := time.After(30 * time.Second); w.do(request{path: "/subscriptions", scope: api.ScopeRead}).status != http.StatusOK; {
+		select {
+		case <-late:
+			t.Fatal("the store is back, and the page is not")
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func TestAProblemLeadsBackToWhereOneCameFrom(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for path, want := range map[string]string{
+		"/attempts?outcome=odd":       `<a href="/attempts">The same without filters</a>`,
+		"/subscriptions?condition=no": `<a href="/subscriptions">The same without filters</a>`,
+		"/subscriptions/sub_nobody":   `<a href="/subscriptions">Subscriptions</a>`,
+		"/deliveries/dlv_1_1":         `<a href="/failed">Failed deliveries</a>`,
+		"/events/nobody":              `<a href="/events">Events</a>`,
+		"/nowhere":                    `<a href="/">Overview</a>`,
+	} {
+		if a := w.do(request{path: path, scope: api.ScopeRead}); a.status/100 != 4 || !strings.Contains(a.body, want) {
+			t.Errorf("%s: %d, without %s", path, a.status, want)
+		}
+	}
+	if a := w.do(request{path: "/attempts?outcome=odd", scope: api.ScopeRead}); strings.Contains(a.body, "query.") || !strings.Contains(a.body, "The address asks for what there is not.") {
+		t.Errorf("%s", a.body)
+	}
+}
