@@ -242,16 +242,24 @@ ORDER BY k.first LIMIT 1`
 
 const keepForDeliveriesSQL = `
 UPDATE rowcall.deliveries d SET event = ` + keptColumns + `, data = e.data
-FROM rowcall.kept_events e, rowcall.log_head h
-WHERE d.event IS NULL AND d."offset" < h.oldest AND e."offset" = d."offset"`
+FROM rowcall.kept_events e
+WHERE e."offset" = d."offset" AND d.event IS NULL AND (d.lane, d."offset") IN (
+  SELECT n.lane, n."offset" FROM rowcall.kept_events k JOIN rowcall.deliveries n ON n."offset" = k."offset"
+  WHERE n.event IS NULL AND k."offset" < (SELECT oldest FROM rowcall.log_head) LIMIT $1)`
 
 // keepForDeliveries gives deliveries that the retry of a dead range left their
-// events: those may go with the range.
+// events: those may go with the range. It does so in steps, each on its own, as
+// keepDeliveries does.
 func (s *Store) keepForDeliveries(ctx context.Context) error {
-	if _, err := s.pool.Exec(ctx, keepForDeliveriesSQL); err != nil {
-		return fmt.Errorf("keep events for deliveries of retried dead ranges: %w", err)
+	for {
+		tag, err := s.pool.Exec(ctx, keepForDeliveriesSQL, keepStep)
+		if err != nil {
+			return fmt.Errorf("keep events for deliveries of retried dead ranges: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return nil
+		}
 	}
-	return nil
 }
 
 // dropKept drops what was kept for dead ranges that are gone.

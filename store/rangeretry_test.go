@@ -215,3 +215,30 @@ func TestACancelledRetryGivesItsRangeBackWhatItHadNotComeTo(t *testing.T) {
 		t.Errorf("job %+v, lane %+v", j, lane)
 	}
 }
+
+// Many at once would be one long transaction, that holds up who settles them.
+func TestDeliveriesOfARetriedRangeGetTheirEventsInSteps(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s, _ := w.instance("a")
+	const past = 5202
+	fill(t, s, past)
+	subscribe(t, s, "x", store.Start{Earliest: true})
+	dead(t, s, past, claim(t, s)["x"])
+	w.exec(`CREATE TABLE rowcall.kept_events_all PARTITION OF rowcall.kept_events FOR VALUES FROM (1) TO (10001)`)
+	w.exec(`INSERT INTO rowcall.kept_events SELECT * FROM rowcall.events`)
+	w.exec(`UPDATE rowcall.log_head SET oldest = 5200`)
+	if err := s.Retain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := one[int](w, `SELECT count(*) FROM rowcall.deliveries d JOIN rowcall.events e USING ("offset")
+WHERE d.event->>'key' = e.key AND d.data = e.data AND "offset" < 5200`); n != 5199 {
+		t.Errorf("%d of 5199 deliveries have their events", n)
+	}
+	if n := one[int](w, `SELECT count(*) FROM rowcall.deliveries WHERE event IS NOT NULL AND "offset" >= 5200`); n != 0 {
+		t.Errorf("%d have one that the log has", n)
+	}
+	if n := one[int](w, `SELECT count(DISTINCT xmin::text) FROM rowcall.deliveries WHERE event IS NOT NULL`); n < 2 {
+		t.Errorf("%d transactions", n)
+	}
+}
