@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -99,7 +100,7 @@ func (c *Capture) begin(ctx context.Context, cat *ordinary, wal *pgconn.PgConn, 
 		Generation: saved.Generation, Slot: name, Publication: name,
 	}
 	if d.bump {
-		identity.Generation++
+		identity.Generation = nextGeneration(c.claim.ID, saved.Generation)
 	}
 	have, err := c.prepare(ctx, cat, d, slot, saved)
 	if err != nil {
@@ -124,6 +125,19 @@ func (c *Capture) begin(ctx context.Context, cat *ordinary, wal *pgconn.PgConn, 
 	c.log.Info().Str("slot", name).Stringer("lsn", have.End).Int32("generation", identity.Generation).
 		Int("tables", len(chosen.members)).Msg("source streaming")
 	return newSession(ctx, c, cat, wal, facts, identity, have, watched{publication: pub, tables: chosen}), nil
+}
+
+// generationsPerSource is how many generations a source has to itself: ids of
+// events name the generation and not the source, and no two events of one log may
+// have the same id, though LSNs of different servers meet.
+const generationsPerSource = 10_000
+
+// nextGeneration is the generation after the one that is saved; 0: the source is new.
+func nextGeneration(id store.SourceID, saved int32) int32 {
+	if saved != 0 {
+		return saved + 1
+	}
+	return (int32(id)-1)%(math.MaxInt32/generationsPerSource)*generationsPerSource + 1
 }
 
 // publicationFacts compares the publication with what was captured last.

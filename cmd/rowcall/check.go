@@ -42,8 +42,9 @@ type finding struct {
 // Run explains whether store and source are fit.
 func (c *checkCmd) Run(ctx context.Context, p *program) error {
 	store := c.storeFlags.parse(p.settings)
-	source, name, tables := c.sourceFlags.parse(p.settings, store)
-	doc := p.settings.configured(name, c.egressFlags.parse(p.settings))
+	first := c.sourceFlags.parse(p.settings, store)
+	sources := append([]source{first}, p.settings.moreSources(first)...)
+	doc := p.settings.configured(first.name, c.egressFlags.parse(p.settings))
 	if err := p.settings.err(); err != nil {
 		return err
 	}
@@ -57,12 +58,18 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 		findings = append(findings, finding{"config", "warning", w.setting + " " + w.problem, w.remedy})
 	}
 	findings = append(findings, checkStore(ctx, store)...)
-	of, err := postgres.Check(ctx, postgres.Config{Name: name, URL: source, Tables: tables})
-	for _, f := range of {
-		findings = append(findings, finding{"source", f.Level, f.What, f.Remedy})
-	}
-	if err != nil {
-		findings = append(findings, finding{"source", "fault", err.Error(), "correct ROWCALL_SOURCE_URL, or let the server take connections from here"})
+	for i, src := range sources {
+		of, setting := "source", envName("source_url")
+		if i > 0 {
+			of, setting = "source "+src.name, "its url"
+		}
+		found, err := postgres.Check(ctx, postgres.Config{Name: src.name, URL: src.url, Tables: src.tables})
+		for _, f := range found {
+			findings = append(findings, finding{of, f.Level, f.What, f.Remedy})
+		}
+		if err != nil {
+			findings = append(findings, finding{of, "fault", err.Error(), "correct " + setting + ", or let the server take connections from here"})
+		}
 	}
 	if err := printFindings(p.stdout, findings, c.Output); err != nil {
 		return err

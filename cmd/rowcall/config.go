@@ -16,7 +16,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/rowcall/rowcall/api"
-	"github.com/rowcall/rowcall/capture/postgres"
 	"github.com/rowcall/rowcall/dispatch"
 	"github.com/rowcall/rowcall/subscriptions"
 )
@@ -28,6 +27,7 @@ type config struct {
 	sourceURL    string // the store's where it is not given
 	sourceName   string
 	sourceTables []string
+	more         []source // beside that one
 	instance     string
 
 	apiKey    subscriptions.Secret // zero: the one of an earlier start
@@ -152,7 +152,9 @@ func (f *serveFlags) parse(s *settings, stderr *os.File) (config, error) {
 		tracing:           s.tracingWanted(),
 		logger:            f.logFlags.parse(s, stderr),
 	}
-	c.sourceURL, c.sourceName, c.sourceTables = f.sourceFlags.parse(s, c.databaseURL)
+	first := f.sourceFlags.parse(s, c.databaseURL)
+	c.sourceURL, c.sourceName, c.sourceTables = first.url, first.name, first.tables
+	c.more = s.moreSources(first)
 	c.tls = f.parseTLS(s)
 	port := f.checkListen(s)
 
@@ -203,35 +205,20 @@ func (f *storeFlags) parse(s *settings) string {
 		}
 		return ""
 	}
-	s.postgresURL("database_url", f.DatabaseURL)
-	return s.secured("database_url", f.DatabaseURL)
+	s.postgresURL(envName("database_url"), f.DatabaseURL)
+	return s.secured(envName("database_url"), f.DatabaseURL)
 }
 
 // parse checks what is to be captured.
-func (f *sourceFlags) parse(s *settings, store string) (address, name string, tables []string) {
-	address = f.SourceURL
-	if address == "" {
-		address = store
-	} else {
-		s.postgresURL("source_url", address)
-		address = s.secured("source_url", address)
+func (f *sourceFlags) parse(s *settings, store string) source {
+	src := source{name: f.SourceName, url: store}
+	at := func(member string) string { return envName("source_" + member) }
+	if f.SourceURL != "" {
+		s.postgresURL(at("url"), f.SourceURL)
+		src.url = s.secured(at("url"), f.SourceURL)
 	}
-	if !sourceNamePattern.MatchString(f.SourceName) {
-		s.add(fault{envName("source_name"), fmt.Sprintf("is %q", f.SourceName), "use 1 to 55 lower-case letters, digits and _: it becomes part of a slot's name"})
-	}
-	if f.SourceName == "http" {
-		s.add(fault{envName("source_name"), `is "http"`, "use another name: this one stands for events that are published to the API"})
-	}
-	tables, err := splitTables(f.SourceTables)
-	if err != nil {
-		s.add(fault{envName("source_tables"), err.Error(), `write schema.table or schema.*, comma-separated, as in public.*,sales."Order"`})
-	}
-	for _, table := range tables {
-		if err := postgres.CheckTable(table); err != nil {
-			s.add(fault{envName("source_tables"), "cannot be read: " + err.Error(), `write schema.table or schema.*, comma-separated, as in public.*,sales."Order"`})
-		}
-	}
-	return address, f.SourceName, tables
+	src.tables = s.checkSource(at, f.SourceName, f.SourceTables)
+	return src
 }
 
 // checkListen checks the address to listen on and returns its port.
@@ -317,7 +304,7 @@ func (s *settings) oneOf(key, text string, allowed ...string) string {
 
 // postgresURL checks the form of a connection string. What it says leaves the
 // string itself out: there may be a password in it.
-func (s *settings) postgresURL(key, text string) {
+func (s *settings) postgresURL(setting, text string) {
 	_, err := pgconn.ParseConfig(text)
 	if err == nil {
 		return
@@ -328,7 +315,7 @@ func (s *settings) postgresURL(key, text string) {
 			problem += " (" + inner.Error() + ")"
 		}
 	}
-	s.add(fault{envName(key), problem, "write it as postgres://user:password@host:5432/database"})
+	s.add(fault{setting, problem, "write it as postgres://user:password@host:5432/database"})
 }
 
 // splitTables splits a list of SQL identifiers at the commas outside of quotes.

@@ -28,7 +28,7 @@ var weakModes = map[string]string{
 // proves less than verify-full is let through with a warning: many a managed
 // Postgres has a certificate that nobody can verify, and who is refused require
 // there would write disable.
-func (s *settings) secured(key, text string) string {
+func (s *settings) secured(setting, text string) string {
 	parsed, err := pgconn.ParseConfig(text)
 	if err != nil || !beyondLoopback(parsed) {
 		return text
@@ -49,7 +49,7 @@ func (s *settings) secured(key, text string) string {
 	switch mode {
 	case "prefer", "allow":
 		s.add(fault{
-			envName(key), "asks for sslmode=" + mode + ", which goes on without TLS where somebody in between wants it",
+			setting, "asks for sslmode=" + mode + ", which goes on without TLS where somebody in between wants it",
 			"write sslmode=verify-full, or sslmode=disable where the network itself is trusted",
 		})
 	case "":
@@ -61,7 +61,7 @@ func (s *settings) secured(key, text string) string {
 		}
 		if weak != "" {
 			s.warn(fault{
-				envName(key), "has sslmode=" + mode + ": " + weak,
+				setting, "has sslmode=" + mode + ": " + weak,
 				"write sslmode=verify-full, with sslrootcert=/path/of/ca.pem for a private authority",
 			})
 		}

@@ -28,14 +28,14 @@ func TestADatabaseBeyondThisMachineIsReachedOverTLSUnlessItIsSaidOtherwise(t *te
 		"host=localhost,db user=a dbname=app password='a b=c '": "host=localhost,db user=a dbname=app password='a b=c ' sslmode=verify-full",
 	} {
 		s := &settings{env: lookupIn(nil)}
-		got := s.secured("database_url", text)
+		got := s.secured(envName("database_url"), text)
 		if err := s.err(); (err != nil) != (want == "") || err == nil && got != want {
 			t.Errorf("%s: %s, %v, want %s", text, got, err, want)
 		}
 	}
 	for mode, refused := range map[string]bool{"disable": false, "prefer": true} {
 		s := &settings{env: lookupIn([]string{"PGSSLMODE=" + mode})}
-		if got := s.secured("source_url", "postgres://a@db/app"); s.err() == nil == refused || got != "postgres://a@db/app" {
+		if got := s.secured(envName("source_url"), "postgres://a@db/app"); s.err() == nil == refused || got != "postgres://a@db/app" {
 			t.Errorf("PGSSLMODE=%s: %s, %v", mode, got, s.err())
 		}
 	}
@@ -62,7 +62,7 @@ func TestWhatIsWeakerThanVerifyFullIsSaidWithItsRemedy(t *testing.T) {
 		"postgres://a:hunter2@10.0.0.7:5433,10.0.0.8/app?sslmode=verify-ca": true,
 	} {
 		s := &settings{env: lookupIn(nil)}
-		s.secured("database_url", text)
+		s.secured(envName("database_url"), text)
 		if s.err() != nil || (len(s.warnings) == 1) != warned || len(s.warnings) > 1 {
 			t.Errorf("%s: %v, %v", text, s.warnings, s.err())
 		}
@@ -74,7 +74,7 @@ func TestWhatIsWeakerThanVerifyFullIsSaidWithItsRemedy(t *testing.T) {
 	}
 	s := &settings{env: lookupIn(nil)}
 	authority, _ := certificate(t)
-	s.secured("source_url", "postgres://a@db/app?sslmode=require&sslrootcert="+authority)
+	s.secured(envName("source_url"), "postgres://a@db/app?sslmode=require&sslrootcert="+authority)
 	if len(s.warnings) != 1 || !strings.Contains(s.warnings[0].problem, "of that authority") {
 		t.Errorf("require with an authority: %v", s.warnings)
 	}

@@ -18,17 +18,20 @@ import (
 // and those of another do not end it. guard says where requests may go; nil: that
 // setting is wrong itself.
 func (s *settings) configured(source string, guard *dispatch.Guard) declared {
-	if len(s.declares) == 0 {
-		return declared{owner: source}
-	}
 	members := map[string]any{}
 	for key, node := range s.declares {
+		if key == sourcesKey {
+			continue
+		}
 		var value any
 		if err := node.Decode(&value); err != nil {
 			s.add(fault{place(s.path, node), "cannot be read (" + strings.TrimPrefix(err.Error(), "yaml: ") + ")", "write " + key + " as rowcall apply takes it"})
 			return declared{}
 		}
 		members[key] = value
+	}
+	if len(members) == 0 {
+		return declared{owner: source}
 	}
 	doc := s.declared(members, func(i int) string {
 		at := s.path

@@ -37,7 +37,8 @@ Secrets are not flags: set ROWCALL_SECRET_KEY (required) and ROWCALL_API_KEY (re
 names with _FILE to files that hold them. rowcall keygen makes both. ROWCALL_DATABASE_URL_FILE and
 ROWCALL_SOURCE_URL_FILE work too.
 
-The YAML file may also declare subscriptions, in the form that rowcall apply takes: every start makes them what it says.
+The YAML file may also declare subscriptions, in the form that rowcall apply takes: every start makes them what it says;
+and name more sources, each with name, url and tables.
 
 SIGTERM drains: requests in flight finish, outcomes are settled, the source gets its last confirmation, exit code 0.
 A second signal exits at once; nothing is lost, but what was in flight is sent again.
@@ -136,24 +137,28 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 	guard, err := dispatch.NewGuard(dispatch.GuardConfig{
 		Allow:     c.egressAllow,
 		PlainHTTP: c.egressHTTP,
-		Deny:      denied(ctx, log, listener.Addr(), c.databaseURL, c.sourceURL),
+		Deny:      denied(ctx, log, listener.Addr(), c.databases()...),
 	})
 	if err != nil {
 		return fmt.Errorf("make guard: %w", err)
 	}
 	transport := guard.Transport()
 	defer transport.CloseIdleConnections()
-	capture, err := postgres.New(s, postgres.Config{
-		Name:          c.sourceName,
-		URL:           c.sourceURL,
-		Tables:        c.sourceTables,
-		MaxValueBytes: c.maxValueBytes,
-		Registerer:    metrics,
-		Tracer:        tracer(tracing),
-		Logger:        log.With().Str("component", "capture").Logger(),
-	})
-	if err != nil {
-		return fmt.Errorf("make capture: %w", err)
+	var captures []*postgres.Capture
+	for _, src := range c.sources() {
+		capture, err := postgres.New(s, postgres.Config{
+			Name:          src.name,
+			URL:           src.url,
+			Tables:        src.tables,
+			MaxValueBytes: c.maxValueBytes,
+			Registerer:    metrics,
+			Tracer:        tracer(tracing),
+			Logger:        log.With().Str("component", "capture").Logger(),
+		})
+		if err != nil {
+			return fmt.Errorf("make capture of %s: %w", src.name, err)
+		}
+		captures = append(captures, capture)
 	}
 	dispatcher, err := dispatch.New(s, dispatch.Config{
 		Transport:  transport,
@@ -216,7 +221,9 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 			return storeErr
 		}
 	})
-	group.Go(func() error { return part(running, "capture", capture.Run) })
+	for _, capture := range captures {
+		group.Go(func() error { return part(running, "capture", capture.Run) })
+	}
 	group.Go(func() error { return part(running, "dispatch", dispatcher.Run) })
 	group.Go(func() error {
 		return part(running, "api", listening(api.NewServer(c.listen, apiOrConsole(server.Handler(), console.Handler())), api.LimitConnections(listener, apiConnections), c))

@@ -45,7 +45,7 @@ type settings struct {
 	warnings []fault // what is let through, and is to be said
 
 	path     string                // of the file
-	declares map[string]*yaml.Node // its members that declare subscriptions
+	declares map[string]*yaml.Node // its members that are no settings: subscriptions, and more sources
 }
 
 // fault is one thing wrong with the settings. It never holds a secret's value.
@@ -225,7 +225,7 @@ func (s *settings) parse(path string, content []byte) {
 	}
 	for i := 0; i < len(root.Content); i += 2 {
 		key, node := root.Content[i], root.Content[i+1]
-		if declarationKeys[key.Value] {
+		if declarationKeys[key.Value] || key.Value == sourcesKey {
 			if s.declares[key.Value] != nil {
 				s.add(fault{place(path, key), "has " + key.Value + " a second time", "keep one of them"})
 			}
@@ -267,6 +267,7 @@ func (s *settings) nearest(key string) string {
 	for name := range declarationKeys {
 		names[name] = false
 	}
+	names[sourcesKey] = false
 	for name := range names {
 		if d := editDistance(key, name); d < distance || d == distance && name < best {
 			best, distance = name, d
