@@ -97,11 +97,12 @@ func (y *yield) allowed() float64 {
 type yielding struct {
 	limiter  *rate.Limiter
 	launched atomic.Int64 // attempts of replays
-	live     atomic.Int64 // when the head reader last had events, in ns; 0: never
+	begun    time.Time
+	live     atomic.Int64 // when the head reader last had events, in ns since begun; 0: never
 
 	// What follows is touched by the head reader alone.
 	yield   yield
-	sources map[string]*quickest
+	sources map[store.SourceID]*quickest
 	since   time.Time // of the window
 	before  int64     // launched, at its start
 	late    []time.Duration
@@ -116,21 +117,21 @@ type quickest struct {
 
 func newYielding() *yielding {
 	y := newYield(0)
-	return &yielding{yield: y, limiter: rate.NewLimiter(rate.Limit(y.limit), burst(y.limit)), sources: make(map[string]*quickest)}
+	return &yielding{
+		yield: y, limiter: rate.NewLimiter(rate.Limit(y.limit), burst(y.limit)), begun: time.Now(), sources: make(map[store.SourceID]*quickest),
+	}
 }
 
 // saw takes note of live events that are about to go to their lanes, oldest first.
 func (y *yielding) saw(now time.Time, events []store.Event) {
-	y.live.Store(now.UnixNano())
-	if ev := &events[0]; ev.Kind == store.KindRow { // the time of others is what their sender says
-		y.late = append(y.late, y.lateness(now, ev))
-	}
+	y.live.Store(int64(max(now.Sub(y.begun), 1)))
+	y.late = append(y.late, y.lateness(now, &events[0]))
 	span := now.Sub(y.since)
 	if span < yieldSpan || len(y.late) < yieldWindow && span < yieldMost {
 		return
 	}
 	launched := y.launched.Load()
-	if len(y.late) > 0 && span < 2*yieldMost { // else nothing was live
+	if span < 2*yieldMost { // else nothing was live
 		slices.Sort(y.late)
 		y.yield.turn(y.late[len(y.late)*9/10], float64(launched-y.before)/span.Seconds())
 		limit := y.yield.allowed()
@@ -140,15 +141,15 @@ func (y *yielding) saw(now time.Time, events []store.Event) {
 	y.since, y.before, y.late = now, launched, y.late[:0]
 }
 
-// lateness is how much later after its commit an event came than the quickest of
+// lateness is how much later after its commit, or its publication, an event came than the quickest of
 // its source: what clocks differ by is in both.
 func (y *yielding) lateness(now time.Time, ev *store.Event) time.Duration {
 	took := now.Sub(time.UnixMicro(ev.Time))
-	q := y.sources[ev.Source]
+	q := y.sources[ev.SourceID]
 	switch {
 	case q == nil:
 		q = &quickest{now: took, before: took, since: now}
-		y.sources[ev.Source] = q
+		y.sources[ev.SourceID] = q
 	case now.Sub(q.since) > usualFor:
 		q.now, q.before, q.since = took, q.now, now
 	default:
@@ -159,7 +160,8 @@ func (y *yielding) lateness(now time.Time, ev *store.Event) time.Duration {
 
 // applies reports whether replays are to yield: whether live events come.
 func (y *yielding) applies(now time.Time) bool {
-	return now.UnixNano()-y.live.Load() < int64(yieldMost)
+	live := y.live.Load()
+	return live > 0 && now.Sub(y.begun)-time.Duration(live) < yieldMost
 }
 
 // took takes note of an attempt of a replay.

@@ -4,7 +4,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -66,7 +65,7 @@ func TestLatenessIsAgainstTheQuickestOfItsSource(t *testing.T) {
 	see := func(late time.Duration) (most time.Duration) {
 		for n, offset := range offsets {
 			ev := rowEvent(1, 1)
-			ev.Source, ev.Time = "/sources/"+strconv.Itoa(n), at.Add(offset-late).UnixMicro()
+			ev.SourceID, ev.Time = store.SourceID(n), at.Add(offset-late).UnixMicro()
 			most = max(most, y.lateness(at, &ev))
 		}
 		return most
@@ -123,6 +122,15 @@ func (c *crowded) late() time.Duration {
 
 func TestAReplayYieldsToLiveEventsAndToNobodyElse(t *testing.T) {
 	t.Parallel()
+	for name, kind := range map[string]store.Kind{"rows": store.KindRow, "rows without a key": store.KindKeyless, "messages": store.KindMessage, "published": store.KindPublished} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			yieldsTo(t, kind)
+		})
+	}
+}
+
+func yieldsTo(t *testing.T, kind store.Kind) {
 	synctest.Test(t, func(t *testing.T) {
 		const events, every, ceiling = 60_000, 10 * time.Millisecond, 4000
 		e := &crowded{room: 1500}
@@ -141,7 +149,7 @@ func TestAReplayYieldsToLiveEventsAndToNobodyElse(t *testing.T) {
 				late := e.late()
 				sum += late
 				ev := rowEvent(n, n)
-				ev.Time = time.Now().Add(-late).UnixMicro()
+				ev.Kind, ev.Time = kind, time.Now().Add(-late).UnixMicro()
 				m.append(ev)
 				time.Sleep(every)
 			}

@@ -40,16 +40,20 @@ func TestEveryMetricOfTheContractIsThere(t *testing.T) {
 	if err := receiver.AwaitSucceeded(ctx, 1); err != nil {
 		t.Fatal(err)
 	}
-	resp, err := http.Get("http://" + addr + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	scrape := string(body)
+	scrape := ""
+	waitFor(t, patience, "the answer to the attempt is counted", func() bool {
+		resp, err := http.Get("http://" + addr + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scrape = string(body)
+		return strings.Contains(scrape, "\nrowcall_delivery_seconds_count 1")
+	}, func() string { return scrape })
 	for _, name := range []string{
 		`rowcall_captured_events_total{`, `rowcall_source_lag_bytes{`, `rowcall_source_lag_seconds{`, `rowcall_source_state{`,
 		`rowcall_appended_events_total 1`, `rowcall_append_seconds_count 1`, `rowcall_attempts_total{outcome="delivered",reason=""} 1`,

@@ -111,13 +111,14 @@ func TestLatencyBesideAReplayThatGoesOnAfterAKill(t *testing.T) {
 		slices.Sort(ps)
 		return ps[len(ps)/2]
 	}
-	// As a machine that is busy with other things has its bad seconds, it is looked
-	// at again where three rounds do not show it.
-	suffers := func() bool { return median(beside) > max(2*median(alone), 10*time.Millisecond) }
-	for round := 0; round < 3 || round < 9 && suffers(); round++ {
+	for round := range 5 {
 		before := delivered()
 		waitFor(t, time.Minute, "events are replayed", func() bool { return delivered() > before }, w.gateway.tail)
+		before = delivered()
 		with, samples := since(3 * time.Second)
+		if done := delivered() - before; done < 3*50 {
+			t.Errorf("%d events were replayed in three seconds: it starves", done)
+		}
 		if round == 1 {
 			killed = time.Now()
 			w.gateway.kill()
@@ -184,7 +185,8 @@ func TestLatencyBesideAReplayThatGoesOnAfterAKill(t *testing.T) {
 		}
 	}
 	t.Logf("live p99 %v, beside the replay %v; %d events came twice", median(alone), median(beside), again)
-	if suffers() {
+	// The floor is a machine's own unrest.
+	if median(beside) > max(2*median(alone), 10*time.Millisecond) {
 		t.Errorf("live p99 went from %v to %v", median(alone), median(beside))
 	}
 }
