@@ -23,6 +23,7 @@ import (
 const (
 	maxRead = 64 << 10
 	maxKept = 4 << 10
+	maxSaid = 200
 )
 
 // maxPooled bounds the buffers that are kept for later requests; those of
@@ -196,6 +197,28 @@ func (r *Reply) read(resp *http.Response, now time.Time, keep bool) {
 	}
 	r.Body = keptBody(resp.Body)
 	_ = discard(resp.Body) // for the connection's sake alone
+}
+
+// said is what is remembered of a failure beside its status: the error, or the
+// endpoint's own words, on one line of at most maxSaid bytes. A page of HTML says
+// nothing that the status does not.
+func (r *Reply) said() string {
+	if r.Err != nil {
+		return errorText(r.Err)
+	}
+	body := bytes.TrimSpace(r.Body)
+	if bytes.HasPrefix(body, []byte("<")) || strings.Contains(r.Header.Get("Content-Type"), "html") {
+		return ""
+	}
+	text := strings.Join(strings.Fields(string(body[:min(len(body), 4*maxSaid)])), " ")
+	if len(text) <= maxSaid {
+		return text
+	}
+	cut := maxSaid - len("…")
+	for !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut] + "…"
 }
 
 // keptBody is the start of a body, fit to be kept.

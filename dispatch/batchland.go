@@ -105,7 +105,7 @@ func (l *lane) judgeBatch(b *batch, reply Reply) {
 // note has the events of a batch remember a try that failed.
 func (l *lane) note(b *batch, v Verdict, reply Reply) {
 	now := time.Now()
-	text := errorText(reply.Err)
+	text := reply.said()
 	b.tries++
 	b.fails++
 	for _, e := range b.entries {

@@ -355,7 +355,7 @@ func (l *lane) fail(e *entry, v Verdict, reply Reply, may bool) {
 		step = e.charged
 	}
 	e.successes = l.successes
-	e.reason, e.status, e.errText = v.Reason, reply.Status, errorText(reply.Err)
+	e.reason, e.status, e.errText = v.Reason, reply.Status, reply.said()
 	age := now.Sub(e.firstFailed) - time.Duration(l.heldNow(now)-e.heldMS)*time.Millisecond
 	wait, _ := NextTry(l.sub.Retry, step, age, rand.Float64())
 	ok := e.charged < l.sub.Retry.MaxAttempts && age+wait <= l.sub.Retry.MaxAge.D()
