@@ -329,17 +329,22 @@ func checkBalance(t *testing.T, w *world, id string, total int) {
 	}
 }
 
-// checkLog demands of the log that it holds each event once, without gaps.
+// checkLog demands of the log that it holds each event once, without gaps. What
+// rowcall says of itself on a machine that can hardly breathe is there as well.
 func checkLog(t *testing.T, w *world, total int) {
 	t.Helper()
 	db := database(t, w.store)
-	if n := mustCount(t, db, `SELECT count(*) FROM rowcall.events`); n != total {
-		t.Errorf("%d rows in the log, want %d", n, total)
+	if n := mustCount(t, db, `SELECT count(*) FROM rowcall.events WHERE type NOT LIKE 'rowcall.%'`); n != total {
+		t.Errorf("%d events in the log, want %d", n, total)
 	}
-	if n := mustCount(t, db, `SELECT count(DISTINCT (generation, lsn, ordinal)) FROM rowcall.events`); n != total {
+	if n := mustCount(t, db, `SELECT count(DISTINCT (generation, lsn, ordinal)) FROM rowcall.events WHERE type NOT LIKE 'rowcall.%'`); n != total {
 		t.Errorf("%d different positions in the log, want %d", n, total)
 	}
-	if n := mustCount(t, db, `SELECT max("offset") - min("offset") + 1 FROM rowcall.events`); n != total {
-		t.Errorf("offsets span %d, want %d", n, total)
+	all := mustCount(t, db, `SELECT count(*) FROM rowcall.events`)
+	if n := mustCount(t, db, `SELECT max("offset") - min("offset") + 1 FROM rowcall.events`); n != all {
+		t.Errorf("offsets span %d, want %d", n, all)
+	}
+	if all > total {
+		t.Logf("beside %d events the log has %d notices", total, all-total)
 	}
 }
