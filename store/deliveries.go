@@ -58,16 +58,28 @@ func scanDelivery(row pgx.Row, more ...any) (Delivery, error) {
 	return d, err
 }
 
-const laneDeliveriesSQL = `
+// A lane is opened often, and may have a million dead letters: the two are not one
+// query, so that those that nobody asks for are not read.
+const (
+	laneDeliveriesSQL = `
 SELECT ` + deliveryColumns + ` FROM rowcall.deliveries d
-WHERE d.lane = $1 AND (d.state <> 'dead' OR $2 AND (cardinality(d.keys) > 0 OR d.barrier IS NOT NULL))
+WHERE d.lane = $1 AND d.state <> 'dead'
 ORDER BY d."offset"`
+	laneDeliveriesAndDeadSQL = `
+SELECT ` + deliveryColumns + ` FROM rowcall.deliveries d
+WHERE d.lane = $1 AND (d.state <> 'dead' OR cardinality(d.keys) > 0 OR d.barrier IS NOT NULL)
+ORDER BY d."offset"`
+)
 
 // LaneDeliveries returns a lane's retrying and blocked deliveries by offset,
 // without their events, and, with withDead, of the dead ones those that hold a
 // key (on_dead: block).
 func (s *Store) LaneDeliveries(ctx context.Context, lane LaneID, withDead bool) ([]Delivery, error) {
-	rows, err := s.pool.Query(ctx, laneDeliveriesSQL, int32(lane), withDead)
+	sql := laneDeliveriesSQL
+	if withDead {
+		sql = laneDeliveriesAndDeadSQL
+	}
+	rows, err := s.pool.Query(ctx, sql, int32(lane))
 	if err != nil {
 		return nil, fmt.Errorf("read deliveries of lane %d: %w", lane, err)
 	}

@@ -3,10 +3,12 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/rowcall/rowcall/store"
 )
@@ -185,6 +187,33 @@ func TestALaneGetsBackWhatItOwesAndTheDeadThatHoldAKey(t *testing.T) {
 			got = append(got, d.Offset)
 		}
 		diff(t, "offsets", want, got)
+	}
+}
+
+// A lane is opened at each start, edit and parking: what it reads then has no part of
+// its dead letters, of which there may be a million.
+func TestALaneIsOpenedWithoutReadingItsDeadLetters(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s, _ := w.instance("a")
+	const rows = 20_000
+	fill(t, s, rows+1)
+	subscribe(t, s, "x", store.Start{})
+	lane := int(claim(t, s)["x"].ID)
+	w.exec(`INSERT INTO rowcall.deliveries (lane, "offset", state, keys, reason)
+SELECT $1::int, i, CASE i % 1000 WHEN 0 THEN 'retrying' ELSE 'dead' END, ARRAY['t/' || i], 'timeout' FROM generate_series(1, $2::int) i`, lane, rows)
+	w.exec(`ANALYZE rowcall.deliveries`)
+	lines, err := w.conn.Query(t.Context(), "EXPLAIN (ANALYZE, TIMING OFF) "+store.LaneDeliveriesSQL, lane)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := pgx.CollectRows(lines, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(plan, "\n")
+	if strings.Contains(text, "Rows Removed by Filter") || !strings.Contains(text, "rows=20 ") && !strings.Contains(text, "rows=20.00 ") {
+		t.Errorf("to read 20 deliveries others are looked at:\n%s", text)
 	}
 }
 

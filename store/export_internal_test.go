@@ -74,6 +74,9 @@ func (s *Store) ListSQL(ctx context.Context, f *DeliveryFilter, from, to Deliver
 	return sql, args, err
 }
 
+// LaneDeliveriesSQL reads what a lane has that is not dead.
+const LaneDeliveriesSQL = laneDeliveriesSQL
+
 // AttemptsSQL and EventsSQL are those of the other lists.
 func AttemptsSQL(f *AttemptFilter, from, until time.Time) (string, []any) {
 	return attemptsSQL(f, from, until, 101)
