@@ -60,14 +60,20 @@ func parseSecret(body []byte) (subscriptions.Secret, error) {
 // DeclaredChange is one thing that Declare did.
 type DeclaredChange struct {
 	Name    string
-	Action  string   // created, changed, released, deleted
+	Action  string   // created, changed, taken-over, released, deleted
 	Members []string // of what was changed, the paths of the members; never values
 }
 
 // DeclarationFault is what is wrong with one declaration.
 type DeclarationFault struct {
-	Index int // in the list that was declared
+	Index int    // in the list that was declared
+	Owner string // whose the subscription is, where that is what is wrong
 	subscriptions.FieldError
+}
+
+// ownedBy says that a name is declared elsewhere.
+func ownedBy(owner string) subscriptions.FieldError {
+	return subscriptions.FieldError{Field: "name", Message: fmt.Sprintf("is declared by owner %q already", owner)}
 }
 
 // DeclarationFaults are all that is wrong with a list of declarations.
@@ -83,12 +89,13 @@ func (e DeclarationFaults) Error() string {
 
 // Declare makes the subscriptions what an owner's configuration declares: one that
 // is missing is made, one that differs is changed, and a state that a person chose,
-// such as paused, stays. What the owner declared before and does not any more is
-// released, or deleted with prune.
+// such as paused, stays. One that nobody declares is taken over, and from then on
+// as if the owner had made it. What the owner declared before and does not any more
+// is released, or deleted with prune.
 //
 // The owner must be named. It judges everything before it changes anything; what is wrong is
 // DeclarationFaults. Instances may declare at once: whoever comes second finds what
-// the first has done.
+// the first has done, and stops there where the first is another owner.
 func (a *API) Declare(ctx context.Context, owner string, prune bool, declared []Declaration) ([]DeclaredChange, error) {
 	if owner == "" {
 		return nil, errors.New("declare subscriptions: no owner is named")
@@ -100,7 +107,8 @@ func (a *API) Declare(ctx context.Context, owner string, prune bool, declared []
 			return nil, fmt.Errorf("declare subscription %q: %w", declared[i].Spec.Name, err)
 		}
 		for _, f := range found {
-			faults = append(faults, DeclarationFault{i, f})
+			f.Index = i
+			faults = append(faults, f)
 		}
 	}
 	if len(faults) > 0 {
@@ -111,6 +119,10 @@ func (a *API) Declare(ctx context.Context, owner string, prune bool, declared []
 	for i := range declared {
 		names[declared[i].Spec.Name] = true
 		did, err := a.declare(ctx, owner, &declared[i])
+		if fault, ok := errors.AsType[DeclarationFaults](err); ok {
+			fault[0].Index = i
+			return done, fault
+		}
 		if err != nil {
 			return done, fmt.Errorf("declare subscription %q: %w", declared[i].Spec.Name, err)
 		}
@@ -123,14 +135,15 @@ func (a *API) Declare(ctx context.Context, owner string, prune bool, declared []
 }
 
 // judgeDeclaration is what is wrong with a declaration, in view of what is there.
-func (a *API) judgeDeclaration(ctx context.Context, owner string, d *Declaration) (subscriptions.FieldErrors, error) {
+func (a *API) judgeDeclaration(ctx context.Context, owner string, d *Declaration) (DeclarationFaults, error) {
+	var found DeclarationFaults
 	var faults []error
 	sub, exists, err := a.named(ctx, d.Spec.Name)
 	if err != nil {
 		return nil, err
 	}
 	if exists && sub.ManagedBy != "" && sub.ManagedBy != owner {
-		faults = append(faults, subscriptions.FieldErrors{{Field: "name", Message: fmt.Sprintf("is declared by owner %q already: declare it in one place", sub.ManagedBy)}})
+		found = append(found, DeclarationFault{Owner: sub.ManagedBy, FieldError: ownedBy(sub.ManagedBy)})
 	}
 	faults = append(faults, a.checkURLs(d.Spec))
 	// What is there already is not stopped by tables that have changed since: that is a warning.
@@ -143,7 +156,10 @@ func (a *API) judgeDeclaration(ctx context.Context, owner string, d *Declaration
 	if all != nil && !ok {
 		return nil, all
 	}
-	return fields, nil
+	for _, f := range fields {
+		found = append(found, DeclarationFault{FieldError: f})
+	}
+	return found, nil
 }
 
 // named returns the subscription with this name, if there is one.
@@ -156,13 +172,20 @@ func (a *API) named(ctx context.Context, name string) (sub subscriptions.Subscri
 }
 
 // declare makes one subscription what is declared; no action: it is that already.
+// One that another owner has declared since it was judged is DeclarationFaults.
 func (a *API) declare(ctx context.Context, owner string, d *Declaration) (DeclaredChange, error) {
 	for range editTries {
 		sub, exists, err := a.named(ctx, d.Spec.Name)
 		if err != nil {
 			return DeclaredChange{}, err
 		}
+		if exists && sub.ManagedBy != "" && sub.ManagedBy != owner {
+			return DeclaredChange{}, DeclarationFaults{{Owner: sub.ManagedBy, FieldError: ownedBy(sub.ManagedBy)}}
+		}
 		did := DeclaredChange{Name: d.Spec.Name, Action: "changed"}
+		if exists && sub.ManagedBy == "" {
+			did.Action = "taken-over"
+		}
 		if !exists {
 			did.Action = "created"
 			sub = subscriptions.Subscription{

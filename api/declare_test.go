@@ -73,9 +73,9 @@ func TestWhatIsDeclaredIsMadeChangedReleasedAndDeletedOnlyWhereAskedTo(t *testin
 		{false, []string{strings.Replace(declaredPaid, "/paid", "/new", 1), declaredAll}, "changed paid endpoint.url"},
 		{false, []string{strings.Replace(declaredPaid, "first-token", "second-token", 1), declaredAll}, "changed paid endpoint.url,endpoint credentials"},
 		{false, []string{declaredAll}, "released paid"},
-		{false, []string{declaredAll, declaredPaid}, "changed paid endpoint credentials,managed_by"},
+		{false, []string{declaredAll, declaredPaid}, "taken-over paid endpoint credentials,managed_by"},
 		{true, []string{declaredPaid}, "deleted all"},
-		{true, []string{declaredPaid, `{"name":"by-hand","events":["a"],"compact":true,"endpoint":{"url":"https://receiver.test/h"}}`}, "changed by-hand compact,managed_by"},
+		{true, []string{declaredPaid, `{"name":"by-hand","events":["a"],"compact":true,"endpoint":{"url":"https://receiver.test/h"}}`}, "taken-over by-hand compact,managed_by"},
 		{true, nil, "deleted by-hand\ndeleted paid"},
 	} {
 		got := w.declare("main", step.prune, step.bodies...)
@@ -104,6 +104,13 @@ func TestADeclaredSubscriptionIsMarkedAndAnEditByHandSaysWhatBecomesOfIt(t *test
 	if edited.status != http.StatusOK || !strings.Contains(edited.body, "until the next start") {
 		t.Errorf("edit: %d %s", edited.status, edited.body)
 	}
+	renamed := w.do(request{method: "PATCH", path: path, scope: api.ScopeWrite, body: `{"name":"billed"}`})
+	if renamed.status != http.StatusConflict || !strings.Contains(renamed.body, "take it out of the file") {
+		t.Errorf("rename: %d %s", renamed.status, renamed.body)
+	}
+	if same := w.do(request{method: "PATCH", path: path, scope: api.ScopeWrite, body: `{"name":"paid"}`}); same.status != http.StatusOK {
+		t.Errorf("its own name: %d %s", same.status, same.body)
+	}
 	if got := w.declare("main", false, declaredPaid); got != "changed paid max_in_flight" {
 		t.Errorf("the next start: %q", got)
 	}
@@ -113,7 +120,7 @@ func TestADeclaredSubscriptionIsMarkedAndAnEditByHandSaysWhatBecomesOfIt(t *test
 		t.Errorf("a start while it is paused: %q, state %v", got, w.byName("paid")["state"])
 	}
 	refused := w.do(request{method: "DELETE", path: path, scope: api.ScopeWrite})
-	if refused.status != http.StatusConflict || !strings.Contains(refused.body, "take it out of the file") {
+	if refused.status != http.StatusConflict || !strings.Contains(refused.body, "take it out of the file") || !strings.Contains(refused.body, "owner: \\\"main\\\" and subscriptions: []") {
 		t.Errorf("delete: %d %s", refused.status, refused.body)
 	}
 	w.declare("main", false)
@@ -237,4 +244,42 @@ func TestInstancesThatDeclareAtOnceMakeOneOfEach(t *testing.T) {
 		}
 	}
 	w.byName("all")
+}
+
+func TestOwnersThatDeclareOneNameAtOnceDoNotTakeItFromEachOther(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for round := range 20 {
+		name := fmt.Sprintf("paid-%d", round)
+		var wg sync.WaitGroup
+		var errs [4]error
+		begin := make(chan struct{})
+		for i := range errs {
+			owner := fmt.Sprintf("owner-%d", i)
+			list := declarations(t, `{"name":"`+name+`","events":["a"],"endpoint":{"url":"https://receiver.test/`+owner+`"}}`)
+			wg.Go(func() {
+				<-begin
+				_, errs[i] = w.api.Declare(t.Context(), owner, false, list)
+			})
+		}
+		close(begin)
+		wg.Wait()
+		sub, won := w.byName(name), 0
+		for i, err := range errs {
+			faults, _ := errors.AsType[api.DeclarationFaults](err)
+			owner := fmt.Sprintf("owner-%d", i)
+			switch {
+			case err == nil:
+				won++
+				if url := sub["endpoint"].(map[string]any)["url"]; sub["managed_by"] != owner || url != "https://receiver.test/"+owner {
+					t.Errorf("%s declared it, and it is %v's and leads to %v", owner, sub["managed_by"], url)
+				}
+			case len(faults) != 1 || faults[0].Index != 0 || faults[0].Field != "name" || faults[0].Owner != sub["managed_by"]:
+				t.Errorf("%s: %v", owner, err)
+			}
+		}
+		if won != 1 {
+			t.Errorf("%d of them declared it", won)
+		}
+	}
 }

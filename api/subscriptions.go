@@ -200,6 +200,10 @@ func (a *API) patchSubscription(ctx context.Context, in *patchInput) (*subscript
 			return err
 		}
 		before := sub.Spec
+		if sub.ManagedBy != "" && spec.Name != before.Name {
+			return newProblem(problemConflict, fmt.Sprintf("the subscription is declared in the configuration of rowcall (owner %q): the next start would make one "+
+				"of the old name anew, and end this one; rename it after it was released, and in the file at once: %s", sub.ManagedBy, releaseAdvice(sub.ManagedBy)))
+		}
 		sub.Spec = spec
 		if err := a.checkURLs(spec); err != nil {
 			return err
@@ -238,7 +242,7 @@ func (a *API) deleteSubscription(ctx context.Context, in *EditInput) (*emptyOutp
 		}
 		if sub.ManagedBy != "" {
 			return nil, newProblem(problemConflict, fmt.Sprintf("the subscription is declared in the configuration of rowcall (owner %q), and the next start "+
-				"would make it anew: take it out of the file and start rowcall again, then delete it; until then, pause it", sub.ManagedBy))
+				"would make it anew: pause it, or delete it after it was released: %s", sub.ManagedBy, releaseAdvice(sub.ManagedBy)))
 		}
 		// What was changed meanwhile is looked at again: the key may no longer see it.
 		err = a.store.DeleteSubscription(ctx, sub.ID, sub.Version)
@@ -320,6 +324,12 @@ func (a *API) answer(ctx context.Context, sub subscriptions.Subscription) (*subs
 
 func answer(sub subscriptions.Subscription, health store.EndpointHealth) *subscriptionOutput {
 	return &subscriptionOutput{ETag: strconv.Quote(strconv.FormatInt(sub.Version, 10)), Body: showSubscription(sub, health)}
+}
+
+// releaseAdvice says how a declared subscription becomes nobody's.
+func releaseAdvice(owner string) string {
+	return fmt.Sprintf("take it out of the file and start rowcall again; where no file declares for that owner any more, "+
+		"start once with one that says owner: %s and subscriptions: []", strconv.Quote(owner))
 }
 
 func nameTaken() *problem {

@@ -27,7 +27,8 @@ func (applyCmd) Help() string {
 A document declares subscriptions by name, with members as in the API; what it
 leaves out gets its default. ${NAME} in a text is the environment variable,
 ${file:/path} the content of a file; $${ stands for itself. Those that apply makes are labelled rowcall/owner=<owner>,
-and --prune deletes none but these. To apply a document again changes nothing.
+and --prune deletes none but these. To apply a document again changes nothing. A secret (the signing secret) counts for what
+is made; of what exists it is neither compared nor sent: rowcall subs rotate-secret makes another.
 
   owner: billing
   subscriptions:
@@ -52,6 +53,7 @@ type step struct {
 	id      string
 	version int64
 	body    any
+	given   bool // the signing secret stands in the document
 }
 
 // Run makes what runs what the document declares.
@@ -80,6 +82,11 @@ func (c *applyCmd) Run(ctx context.Context, p *program) error {
 	}
 	if err := c.show(p, steps, len(doc.subs)); err != nil {
 		return err
+	}
+	for _, d := range doc.subs {
+		if !d.given.Secret.IsZero() && !slices.ContainsFunc(steps, func(s step) bool { return s.Action == "create" && s.Name == d.name }) {
+			fmt.Fprintf(p.stderr, "%s: its secret counts when it is made, and was neither compared nor sent: the one that signs stays\n", clean(d.name))
+		}
 	}
 	if c.Check && len(steps) > 0 {
 		return exitError{}
@@ -121,7 +128,7 @@ func (c *applyCmd) plan(doc declared, there []client.Subscription) ([]step, erro
 		sub, exists := byName[d.name]
 		delete(byName, d.name)
 		if !exists {
-			steps = append(steps, step{Action: "create", Name: d.name, body: d.body, Changes: differences("", map[string]any{}, d.want)})
+			steps = append(steps, step{Action: "create", Name: d.name, body: d.body, given: !d.given.Secret.IsZero(), Changes: differences("", map[string]any{}, d.want)})
 			continue
 		}
 		if sub.ManagedBy != "" {
@@ -166,7 +173,9 @@ func (s *step) do(ctx context.Context, p *program, api *client.Client) error {
 	switch s.Action {
 	case "create":
 		made, err := api.CreateSubscription(ctx, s.body)
-		if err == nil {
+		if err == nil && s.given {
+			fmt.Fprintf(p.stderr, "%s is made, with the signing secret of the document\n", clean(s.Name))
+		} else if err == nil {
 			fmt.Fprintf(p.stderr, "%s is made, with signing secret %s (shown once: keep it)\n", clean(s.Name), made.Secret)
 		}
 		return err

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/rowcall/rowcall/store/storetest"
+	"github.com/rowcall/rowcall/subscriptions"
 )
 
 func TestApplyMakesWhatRunsWhatAFileDeclares(t *testing.T) {
@@ -93,6 +94,27 @@ subscriptions:
 	want(apply("owner: billing\nsubscriptions: []\n", "--prune", "--yes"), exitOK, "- delete paid\n")
 	if list := call(t, env, "subs", "list").stdout; !strings.Contains(list, "by-hand") {
 		t.Errorf("left:\n%s", list)
+	}
+}
+
+func TestASigningSecretOfADocumentIsNeverShownAndItsLimitsAreSaid(t *testing.T) {
+	t.Parallel()
+	c := newConfig(t, storetest.EmptyURL(t))
+	signing := subscriptions.NewSigningSecret().Reveal()
+	env := append(clientEnv(start(t, c), c), "SIGNING="+signing)
+	document := file(t, "subscriptions: [{name: paid, secret: '${SIGNING}', events: [x.y], endpoint: {url: 'http://127.0.0.1:9/h'}}]\n")
+	for _, step := range []struct{ flag, want, stderr string }{
+		{"--yes", "+ create paid", "paid is made, with the signing secret of the document"},
+		{"--yes", "= 1 unchanged", "paid: its secret counts when it is made"},
+		{"--check", "= 1 unchanged", "paid: its secret counts when it is made"},
+	} {
+		got := call(t, env, "apply", "-f", document, step.flag)
+		if got.code != exitOK || !strings.Contains(got.stdout, step.want) || !strings.Contains(got.stderr, step.stderr) {
+			t.Errorf("apply %s: %+v", step.flag, got)
+		}
+		if strings.Contains(got.stdout+got.stderr, signing) {
+			t.Errorf("apply %s shows the secret", step.flag)
+		}
 	}
 }
 

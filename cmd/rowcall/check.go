@@ -24,8 +24,9 @@ type checkCmd struct {
 // Help is shown below the summary.
 func (checkCmd) Help() string {
 	return `It connects as serve would, creates nothing and changes nothing. What the configuration file declares is judged as serve
-would, but for expressions, which need the tables that were captured. Every fault comes with its remedy, mostly SQL. Exit
-code 1 where there is a fault; warnings do not count.
+would, but for what the store alone tells: names that another owner declares, and expressions, which need the tables
+that were captured. Every fault comes with its remedy, mostly SQL. Exit code 1 where there is a fault; warnings do not
+count.
 
 Example:
   ROWCALL_DATABASE_URL='postgres://app:secret@db/app?sslmode=verify-full' rowcall check`

@@ -40,6 +40,12 @@ func (s *settings) configured(source string, guard *dispatch.Guard) declared {
 		}
 		return fmt.Sprintf("%s subscriptions[%d]", at, i)
 	})
+	if doc.prune && doc.owner != "" && len(doc.subs) == 0 && s.declares["subscriptions"] != nil {
+		s.add(fault{
+			"prune", fmt.Sprintf("would delete every subscription that owner %q declared, for the list is empty", doc.owner),
+			"leave prune out, which releases them, and delete by hand what is to go",
+		})
+	}
 	if doc.owner == "" {
 		doc.owner = source
 	}
@@ -78,13 +84,21 @@ func declare(ctx context.Context, a *api.API, doc declared, log zerolog.Logger) 
 	}
 	done, err := a.Declare(ctx, doc.owner, doc.prune, list)
 	for _, did := range done {
-		log.Info().Str("subscription", did.Name).Str("owner", doc.owner).Str("action", did.Action).Strs("changed", did.Members).
-			Msg("subscription declared by the configuration")
+		level, message := zerolog.InfoLevel, "subscription declared by the configuration"
+		if did.Action == "taken-over" {
+			level, message = zerolog.WarnLevel, "the configuration declares a subscription that was nobody's: it is the file's from now on, and goes where the file drops it and prunes"
+		}
+		log.WithLevel(level).Str("subscription", did.Name).Str("owner", doc.owner).Str("action", did.Action).Strs("changed", did.Members).Msg(message)
 	}
 	if found, ok := errors.AsType[api.DeclarationFaults](err); ok {
 		var faults faultsError
 		for _, f := range found {
-			faults = append(faults, doc.subs[f.Index].fault(f.FieldError))
+			named := doc.subs[f.Index].fault(f.FieldError)
+			if f.Owner != "" {
+				named.remedy = fmt.Sprintf("declare it in one place; where this file was that owner's, under another owner or source name, start once with "+
+					"owner: %q and subscriptions: [], which releases what it declared, then with this one", f.Owner)
+			}
+			faults = append(faults, named)
 		}
 		return faults
 	}

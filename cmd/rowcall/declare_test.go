@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -77,11 +78,26 @@ subscriptions:
 			t.Errorf("deleting what was released: %+v", got)
 		}
 	})
+	t.Run("somebody makes one by hand", func(t *testing.T) {
+		env := clientEnv(start(t, c), c)
+		if got := call(t, env, "subs", "create", "--name=by-hand", "--events=x.y", "--endpoint=http://127.0.0.1:9/h"); got.code != exitOK {
+			t.Fatalf("create: %+v", got)
+		}
+	})
+	t.Run("a file that declares it takes it over, and the log warns", func(t *testing.T) {
+		c := c
+		c.declared = configured(t, content+"  - {name: by-hand, events: [x.y], endpoint: {url: 'http://127.0.0.1:9/h'}}\n", c.sourceName, "PARTNER_TOKEN=x")
+		start(t, c)
+	})
+	if !regexp.MustCompile(`"level":"warn"[^\n]*"subscription":"by-hand"[^\n]*that was nobody's`).MatchString(logs.String()) {
+		t.Errorf("the log does not warn:\n%s", logs.String())
+	}
 	t.Run("one of another owner stops before it changes anything", func(t *testing.T) {
 		c := c
 		c.declared = configured(t, "owner: somebody-else\n"+content, c.sourceName, "PARTNER_TOKEN=x")
 		err := serve(t.Context(), c, func(string) { t.Error("it serves") })
-		if _, ok := errors.AsType[faultsError](err); !ok || !strings.Contains(err.Error(), `subscriptions[0].name of "paid" is declared by owner "`+c.sourceName+`"`) {
+		if _, ok := errors.AsType[faultsError](err); !ok || !strings.Contains(err.Error(), `subscriptions[0].name of "paid" is declared by owner "`+c.sourceName+`"`) ||
+			!strings.Contains(err.Error(), `start once with owner: "`+c.sourceName+`" and subscriptions: [], which releases`) {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -149,6 +165,7 @@ func TestAConfigurationFileMayDeclareSubscriptionsForCommandsThatDoNotCare(t *te
 		"subscription: []\n": "did you mean subscriptions?", "subscriptions: 7\n": "subscriptions is no list",
 		"subscriptions: []\nsubscriptions: []\n": "a second time", "owner: ''\nsubscriptions: []\n": "owner is no name",
 		"owner: a\nprune: perhaps\nsubscriptions: []\n": "prune is neither true nor false",
+		"owner: a\nprune: true\nsubscriptions: []\n":    `prune would delete every subscription that owner "a" declared`,
 	} {
 		_, err := read(t, required(), "--config="+file(t, content))
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -66,6 +66,12 @@ func (f *oidcFlags) parse(s *settings, guard *dispatch.Guard) oidcConfig {
 		c.domains = append(c.domains, strings.ToLower(strings.TrimPrefix(domain, "@")))
 	}
 	f.parseRoles(s, c.roles)
+	if scopes := c.roles[everybody]; len(scopes) > 0 && len(c.domains) == 0 {
+		s.warn(fault{
+			envName("oidc_roles"), "gives " + strings.Join(scopes, "+") + " to everybody whom " + c.name + " lets sign in, which at a public provider is everybody",
+			"name the domains of their addresses in " + envName("oidc_email_domains") + ", or give rights to groups alone",
+		})
+	}
 	return c
 }
 
@@ -107,10 +113,15 @@ func items(list string) []string {
 	return found
 }
 
-// scopesOf is what somebody may do.
+// scopesOf is what somebody may do. An address that the provider has not verified
+// is anybody's, and gives nothing.
 func (c *oidcConfig) scopesOf(who claims) []string {
 	scopes := slices.Clone(c.roles[everybody])
-	for _, value := range who.values(c.claim) {
+	values := who.values(c.claim)
+	if c.claim == "email" && !who.verified() {
+		values = nil
+	}
+	for _, value := range values {
 		if value != everybody { // nobody becomes everybody by a name
 			scopes = append(scopes, c.roles[value]...)
 		}
@@ -126,8 +137,7 @@ func (c *oidcConfig) emailAllowed(who claims) bool {
 	}
 	address := who.text("email")
 	domain := strings.ToLower(address[strings.LastIndexByte(address, '@')+1:])
-	verified, _ := who["email_verified"].(bool)
-	return strings.Contains(address, "@") && slices.Contains(c.domains, domain) && (verified || who.text("email_verified") == "true")
+	return strings.Contains(address, "@") && slices.Contains(c.domains, domain) && who.verified()
 }
 
 // claims are what a provider says of a person.
@@ -139,9 +149,20 @@ func (c claims) text(name string) string {
 	return text
 }
 
-// name is what people know the person as.
+// verified reports whether the provider has verified the e-mail address. Some say
+// so by a text.
+func (c claims) verified() bool {
+	verified, _ := c["email_verified"].(bool)
+	return verified || c.text("email_verified") == "true"
+}
+
+// name is what people know the person as. An address that nobody has verified may
+// be another's.
 func (c claims) name() string {
 	for _, claim := range []string{"email", "preferred_username", "name", "sub"} {
+		if claim == "email" && !c.verified() {
+			continue
+		}
 		if text := strings.TrimSpace(c.text(claim)); text != "" {
 			return text
 		}

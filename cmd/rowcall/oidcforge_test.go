@@ -214,6 +214,35 @@ func TestATokenThatDoesNotHoldLetsNobodyIn(t *testing.T) {
 	}
 }
 
+func TestAnAddressThatTheProviderHasNotVerifiedGivesNothing(t *testing.T) {
+	t.Parallel()
+	c := oidcConfig{claim: "email", roles: map[string][]string{"ada@x.com": {"admin"}}}
+	for name, of := range map[string]struct {
+		who    claims
+		name   string
+		scopes int
+	}{
+		"verified":        {claims{"sub": "1", "email": "ada@x.com", "email_verified": true}, "ada@x.com", 1},
+		"verified, texts": {claims{"sub": "1", "email": "ada@x.com", "email_verified": "true"}, "ada@x.com", 1},
+		"not verified":    {claims{"sub": "1", "email": "ada@x.com", "email_verified": false, "preferred_username": "eve"}, "eve", 0},
+		"not said":        {claims{"sub": "1", "email": "ada@x.com"}, "1", 0},
+		"said oddly":      {claims{"sub": "1", "email": "ada@x.com", "email_verified": 1}, "1", 0},
+	} {
+		if got := of.who.name(); got != of.name || len(c.scopesOf(of.who)) != of.scopes {
+			t.Errorf("%s: %s with %v", name, got, c.scopesOf(of.who))
+		}
+	}
+	for roles, warned := range map[string]bool{"*=read": true, "ops=read": false} {
+		for _, domains := range []string{"", "example.com"} {
+			s := &settings{env: lookupIn(nil), names: settingNames()}
+			(&oidcFlags{OIDCIssuer: "https://login.example.com", OIDCClientID: "x", OIDCRoles: roles, OIDCEmailDomains: domains}).parse(s, nil)
+			if err := s.err(); err != nil || len(s.warnings) > 0 != (warned && domains == "") {
+				t.Errorf("%s of %q: %v, %v", roles, domains, s.warnings, err)
+			}
+		}
+	}
+}
+
 func TestSettingsOfOpenIDConnectAreJudged(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
