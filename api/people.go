@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,21 +58,18 @@ func (a *API) SignIn(ctx context.Context, p Person, remote netip.Addr) (token st
 }
 
 // personName is a name that is fit for lists: no more than 100 characters, none of
-// them a control character.
+// them one that is not seen, such as those that turn the text after them around.
 func personName(p Person) string {
-	name := strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == unicode.ReplacementChar {
-			return -1
-		}
-		return r
-	}, p.Name))
-	if name == "" {
-		name = p.Subject
+	seen := func(text string) string {
+		return strings.TrimSpace(strings.Map(func(r rune) rune {
+			if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar {
+				return -1
+			}
+			return r
+		}, text))
 	}
-	if runes := []rune(name); len(runes) > 100 {
-		name = string(runes[:100])
-	}
-	return name
+	name := []rune(cmp.Or(seen(p.Name), seen(p.Subject)))
+	return string(name[:min(len(name), 100)])
 }
 
 // FailedSignIn counts a sign-in that failed elsewhere, by the address it came

@@ -7,11 +7,14 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // Provider signs people in by OpenID Connect.
@@ -66,18 +69,25 @@ func flowCookie(secure bool) string {
 	return plainFlowCookie
 }
 
+// address is where people open the console: what the operator wrote, for a proxy
+// may change the host, or leave out the port.
+func (c *Console) address(r *http.Request) string {
+	if c.config.PublicURL != "" {
+		return strings.TrimRight(c.config.PublicURL, "/")
+	}
+	if secure, _ := c.hosts.find(r.Host); secure {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
 // flow makes what belongs to the random bytes of a cookie.
 func (c *Console) flow(r *http.Request, seed []byte) Flow {
 	derive := func(what string) string {
 		sum := sha256.Sum256(append([]byte("rowcall sign-in "+what+"\x00"), seed...))
 		return base64.RawURLEncoding.EncodeToString(sum[:])
 	}
-	secure, _ := c.hosts.find(r.Host)
-	scheme := "http://"
-	if secure {
-		scheme = "https://"
-	}
-	return Flow{State: derive("state"), Nonce: derive("nonce"), Verifier: derive("verifier"), Redirect: scheme + r.Host + callbackPath}
+	return Flow{State: derive("state"), Nonce: derive("nonce"), Verifier: derive("verifier"), Redirect: c.address(r) + callbackPath}
 }
 
 // startSignIn sends the browser to the provider.
@@ -94,6 +104,10 @@ func (c *Console) startSignIn(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		c.refuseSignIn(w, r, next, err)
 		return
+	}
+	// It brings the session's cookie along, which the way back from the provider does not.
+	if before := c.session(r); before != "" {
+		_ = c.client(r, before).EndSession(r.Context()) // it may have ended by itself
 	}
 	value := base64.RawURLEncoding.EncodeToString(seed[:]) + "." + base64.RawURLEncoding.EncodeToString([]byte(next))
 	c.setFlow(w, r, value, flowTime)
@@ -140,16 +154,12 @@ func (c *Console) finishSignIn(w http.ResponseWriter, r *http.Request) {
 	if !ok || subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(flow.State)) != 1 {
 		c.refuseSignIn(w, r, next, &SignInError{
 			Status: http.StatusBadRequest,
-			Text:   "This sign-in was not begun here, or took longer than ten minutes. Begin it again.",
+			Text:   "This sign-in was not begun here, or took longer than ten minutes. Begin it again, at " + c.address(r) + ".",
 		})
 		return
 	}
 	if refused := q.Get("error"); refused != "" || q.Get("code") == "" {
-		text := c.config.Provider.Name() + " did not sign you in. Begin again, or use an API key."
-		if refused == "access_denied" {
-			text = c.config.Provider.Name() + " says that the sign-in was cancelled, or that you may not use rowcall."
-		}
-		c.refuseSignIn(w, r, next, &SignInError{Status: http.StatusForbidden, Text: text})
+		c.refuseSignIn(w, r, next, refusedBy(c.config.Provider.Name(), refused, q.Get("error_description")))
 		return
 	}
 	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
@@ -160,9 +170,6 @@ func (c *Console) finishSignIn(w http.ResponseWriter, r *http.Request) {
 		c.refuseSignIn(w, r, next, err)
 		return
 	}
-	if before := c.session(r); before != "" {
-		_ = c.client(r, before).EndSession(r.Context()) // it may have ended by itself
-	}
 	c.setSession(w, r, token)
 	// The session's cookie is strict: it does not come along a redirect that began at
 	// the provider, but does where this page leads on by itself.
@@ -172,6 +179,21 @@ func (c *Console) finishSignIn(w http.ResponseWriter, r *http.Request) {
 	c.plainProblem(w, r, http.StatusOK, "You are signed in.", "If the page that you asked for does not open by itself, begin at the overview.")
 }
 
+// refusedBy says that the provider sent the browser back without signing anybody in.
+func refusedBy(name, code, description string) *SignInError {
+	e := &SignInError{Status: http.StatusForbidden, Text: name + " did not sign you in. Begin again, or use an API key."}
+	switch code {
+	case "":
+		return e
+	case "access_denied":
+		e.Text = name + " says that the sign-in was cancelled, or that you may not use rowcall."
+	default:
+		e.Text = name + " did not sign you in, and says " + fmt.Sprintf("%.100q", code) + ". Begin again, or use an API key; where that does not help, rowcall's log says more."
+	}
+	e.Err = fmt.Errorf("the provider says %.100q, %.300q", code, description)
+	return e
+}
+
 // refuseSignIn shows the sign-in page with what went wrong.
 func (c *Console) refuseSignIn(w http.ResponseWriter, r *http.Request, next string, err error) {
 	e, ok := errors.AsType[*SignInError](err)
@@ -179,7 +201,7 @@ func (c *Console) refuseSignIn(w http.ResponseWriter, r *http.Request, next stri
 		e = &SignInError{Status: http.StatusInternalServerError, Text: "rowcall could not sign you in. Its log says why.", Err: err}
 	}
 	if e.Err != nil {
-		c.log.Warn().Err(e.Err).Int("status", e.Status).Msg("sign-in by provider failed")
+		c.log.Warn().Str(zerolog.ErrorFieldName, fmt.Sprintf("%.500s", e.Err)).Int("status", e.Status).Msg("sign-in by provider failed")
 	}
 	c.renderSignIn(w, r, e.Status, signInView{Next: next, Problem: e.Text})
 }

@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"crypto/subtle"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -23,7 +23,6 @@ import (
 
 const (
 	oidcTimeout = 10 * time.Second // of everything that one sign-in asks the provider
-	oidcPause   = 5 * time.Second  // after a failed discovery, before the next
 	oidcAtOnce  = 8                // sign-ins that ask the provider at once
 )
 
@@ -50,12 +49,6 @@ type signIn struct {
 	failedAt time.Time
 }
 
-// discovered is what the issuer says of itself.
-type discovered struct {
-	*oidc.Provider
-	namesIssuer bool // in every answer (RFC 9207)
-}
-
 // newSignIn makes the provider of the console; nil where none is configured.
 func newSignIn(c oidcConfig, transport *dispatch.Transport, people people, log zerolog.Logger) web.Provider {
 	if c.issuer == "" {
@@ -69,54 +62,27 @@ func newSignIn(c oidcConfig, transport *dispatch.Transport, people people, log z
 // Name implements web.Provider.
 func (s *signIn) Name() string { return s.config.name }
 
-// discover returns what the issuer says of itself, asking it where that is not
-// known yet.
-func (s *signIn) discover(ctx context.Context) (*discovered, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.provider != nil {
-		return s.provider, nil
-	}
-	if s.failed != nil && time.Since(s.failedAt) < oidcPause {
-		return nil, s.failed
-	}
-	p, err := oidc.NewProvider(ctx, s.config.issuer)
-	var meta struct {
-		NamesIssuer bool `json:"authorization_response_iss_parameter_supported"`
-	}
-	if err == nil {
-		err = p.Claims(&meta)
-	}
-	if err != nil {
-		s.failed, s.failedAt = fmt.Errorf("read metadata of %s: %w", s.config.issuer, err), time.Now()
-		return nil, s.failed
-	}
-	s.provider = &discovered{p, meta.NamesIssuer}
-	return s.provider, nil
-}
-
-func (s *signIn) oauth(p *discovered, flow web.Flow) *oauth2.Config {
-	return &oauth2.Config{
-		ClientID: s.config.clientID, ClientSecret: s.config.clientSecret.Reveal(), Endpoint: p.Endpoint(),
-		RedirectURL: flow.Redirect, Scopes: s.config.scopes,
-	}
-}
-
 // begin bounds what one request asks the provider, in time and number.
-func (s *signIn) begin(ctx context.Context) (context.Context, func(), error) {
-	ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, s.client), oidcTimeout)
+func (s *signIn) begin(ctx context.Context) (context.Context, *asking, func(), error) {
+	ctx, cancel := context.WithTimeout(ctx, oidcTimeout)
 	select {
 	case s.slots <- struct{}{}:
-		return ctx, func() { <-s.slots; cancel() }, nil
+		ctx, a := s.ask(ctx)
+		return ctx, a, func() { <-s.slots; cancel() }, nil
 	case <-ctx.Done():
 		cancel()
-		return nil, nil, s.down(ctx.Err())
+		return nil, nil, nil, s.down(ctx.Err())
 	}
+}
+
+// redirectTo names the address that the provider sends the browser back to.
+func redirectTo(flow web.Flow) oauth2.AuthCodeOption {
+	return oauth2.SetAuthURLParam("redirect_uri", flow.Redirect)
 }
 
 // Start implements web.Provider.
 func (s *signIn) Start(ctx context.Context, flow web.Flow) (string, error) {
-	ctx, end, err := s.begin(ctx)
+	ctx, _, end, err := s.begin(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -125,12 +91,12 @@ func (s *signIn) Start(ctx context.Context, flow web.Flow) (string, error) {
 	if err != nil {
 		return "", s.down(err)
 	}
-	return s.oauth(p, flow).AuthCodeURL(flow.State, oidc.Nonce(flow.Nonce), oauth2.S256ChallengeOption(flow.Verifier)), nil
+	return p.oauth.AuthCodeURL(flow.State, redirectTo(flow), oidc.Nonce(flow.Nonce), oauth2.S256ChallengeOption(flow.Verifier)), nil
 }
 
 // Finish implements web.Provider.
 func (s *signIn) Finish(ctx context.Context, flow web.Flow, answer web.Answer) (string, error) {
-	ctx, end, err := s.begin(ctx)
+	ctx, asked, end, err := s.begin(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -142,21 +108,40 @@ func (s *signIn) Finish(ctx context.Context, flow web.Flow, answer web.Answer) (
 	if answer.Issuer != s.config.issuer && (answer.Issuer != "" || p.namesIssuer) {
 		return "", s.refused(ctx, answer, errors.New("the answer names another issuer"))
 	}
-	tokens, err := s.oauth(p, flow).Exchange(ctx, answer.Code, oauth2.VerifierOption(flow.Verifier))
-	if _, answered := errors.AsType[*oauth2.RetrieveError](err); answered {
-		return "", s.refused(ctx, answer, fmt.Errorf("redeem code: %w", err))
-	}
+	tokens, err := p.oauth.Exchange(ctx, answer.Code, redirectTo(flow), oauth2.VerifierOption(flow.Verifier))
 	if err != nil {
-		return "", s.down(fmt.Errorf("redeem code: %w", err))
+		if err = asked.because(fmt.Errorf("redeem code: %w", err)); codeRefused(err) {
+			return "", s.refused(ctx, answer, err)
+		}
+		return "", s.down(err)
 	}
 	claims, err := s.verified(ctx, p, tokens, flow.Nonce)
+	if err != nil && (asked.why() != nil || ctx.Err() != nil) { // the provider's keys were not to be had
+		return "", s.down(asked.because(err))
+	}
 	if err != nil {
 		return "", s.refused(ctx, answer, err)
 	}
 	if claims, err = s.completed(ctx, p, tokens, claims); err != nil {
-		return "", s.down(err)
+		return "", s.down(asked.because(err))
 	}
 	return s.admit(ctx, claims, answer)
+}
+
+// codeRefused reports whether the provider refused the code, rather than rowcall,
+// or everything.
+func codeRefused(err error) bool {
+	e, answered := errors.AsType[*oauth2.RetrieveError](err)
+	if _, silent := errors.AsType[*silentError](err); silent || !answered {
+		return false
+	}
+	switch e.ErrorCode {
+	case "invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope", "server_error", "temporarily_unavailable":
+		return false
+	case "":
+		return e.Response.StatusCode == http.StatusBadRequest
+	}
+	return true
 }
 
 // verified are the claims of the ID token, once everything about it holds.
@@ -191,24 +176,28 @@ func (s *signIn) verified(ctx context.Context, p *discovered, tokens *oauth2.Tok
 }
 
 // completed adds what the ID token leaves to the userinfo endpoint, where it lacks
-// what is needed.
+// what is needed. For a name alone nobody is kept out.
 func (s *signIn) completed(ctx context.Context, p *discovered, tokens *oauth2.Token, has claims) (claims, error) {
-	if p.UserInfoEndpoint() == "" || has.values(s.config.claim) != nil && has.text("email") != "" {
+	needed, wanted := s.config.lacks(has)
+	if p.UserInfoEndpoint() == "" || !needed && !wanted {
 		return has, nil
 	}
 	info, err := p.UserInfo(ctx, oauth2.StaticTokenSource(tokens))
+	more := claims{}
+	if err == nil {
+		err = info.Claims(&more)
+	}
+	if err == nil && info.Subject != has.text("sub") {
+		err = errors.New("it is about somebody else")
+	}
+	if err != nil && !needed {
+		s.log.Warn().Str(zerolog.ErrorFieldName, fmt.Sprintf("%.500s", err)).Msg("the provider does not say a person's name")
+		return has, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read userinfo: %w", err)
 	}
-	more := claims{}
-	if err := info.Claims(&more); err != nil {
-		return nil, fmt.Errorf("read userinfo: %w", err)
-	}
-	if info.Subject != has.text("sub") {
-		return nil, errors.New("read userinfo: it is about somebody else")
-	}
-	maps.Copy(more, has) // what is signed counts
-	return more, nil
+	return has.with(more), nil
 }
 
 // admit makes the session of a person who is known, where they may have one.
@@ -234,12 +223,28 @@ func (s *signIn) admit(ctx context.Context, who claims, answer web.Answer) (stri
 	return "", err
 }
 
-// down says that the provider is not to be had.
+// down says that the provider is not to be had: it gives no answer, or one that
+// does not fit the settings, for which trying again is no help.
 func (s *signIn) down(err error) error {
-	if _, blocked := errors.AsType[*dispatch.BlockedError](err); blocked {
-		return &web.SignInError{Status: http.StatusBadGateway, Text: s.config.name + " is an address that rowcall may not call: the operator can allow it with ROWCALL_EGRESS_ALLOW. An API key signs in.", Err: err}
+	_, blocked := errors.AsType[*dispatch.BlockedError](err)
+	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	_, silent := errors.AsType[*silentError](err)
+	e := &web.SignInError{Status: http.StatusBadGateway, Err: err}
+	switch {
+	case blocked:
+		e.Text = s.config.name + " is an address, or leads to one, that rowcall may not call: the operator can allow it with ROWCALL_EGRESS_ALLOW. An API key signs in."
+	case untrusted:
+		e.Text = s.config.name + " shows a certificate that rowcall does not trust: the operator can add its authority to those of the machine. An API key signs in."
+	case silent || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
+		e.Text = s.config.name + " does not answer, so nobody can sign in by it. Try again in a moment, or use an API key."
+	default:
+		e.Text = s.config.name + " answers otherwise than it should, so nobody can sign in by it. The operator finds the reason in rowcall's log, " +
+			"and should check ROWCALL_OIDC_ISSUER and what the provider knows of rowcall. An API key signs in."
 	}
-	return &web.SignInError{Status: http.StatusBadGateway, Text: s.config.name + " does not answer, so nobody can sign in by it. Try again in a moment, or use an API key.", Err: err}
+	if _, told := errors.AsType[*repeatedError](err); told {
+		e.Err = nil
+	}
+	return e
 }
 
 // refused says that what came back does not hold, and counts it.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -140,8 +141,33 @@ func (c *oidcConfig) emailAllowed(who claims) bool {
 	return strings.Contains(address, "@") && slices.Contains(c.domains, domain) && who.verified()
 }
 
+// lacks reports whether claims lack what decides on somebody's rights, and whether
+// they lack a name.
+func (c *oidcConfig) lacks(has claims) (needed, name bool) {
+	unsaid := has.text("email") == "" || has["email_verified"] == nil
+	return has.values(c.claim) == nil || unsaid && (len(c.domains) > 0 || c.claim == "email"), has.name() == has.text("sub")
+}
+
 // claims are what a provider says of a person.
 type claims map[string]any
+
+// with are the claims with more of them, which are not signed: what is signed
+// counts. That an address is verified is said of that address alone.
+func (c claims) with(more claims) claims {
+	all := maps.Clone(more)
+	maps.Copy(all, c)
+	if address := c.text("email"); address == "" {
+		for _, claim := range []string{"email", "email_verified"} {
+			delete(all, claim)
+			if v, said := more[claim]; said {
+				all[claim] = v
+			}
+		}
+	} else if c["email_verified"] == nil && address != more.text("email") {
+		delete(all, "email_verified")
+	}
+	return all
+}
 
 // text is a claim that is a text; else empty.
 func (c claims) text(name string) string {

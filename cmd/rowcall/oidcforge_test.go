@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -36,6 +37,44 @@ type forger struct {
 	mu       sync.Mutex
 	token    string
 	userinfo map[string]any
+	instead  map[string]http.HandlerFunc // by path: what it does in the place of its own
+	meta     map[string]any              // said of itself beyond, or in the place of, its own
+	redeemed []string                    // how rowcall named itself with each code: basic, post
+}
+
+// does has it answer otherwise from now on; nil: as it does by itself.
+func (f *forger) does(path string, instead http.HandlerFunc) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.instead[path] = instead
+}
+
+// padded is an answer of its own, and larger than any.
+func (f *forger) padded(answer any) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		raw, _ := json.Marshal(answer)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(append([]byte(`{"pad":"`+strings.Repeat("x", 2<<20)+`",`), raw[1:]...))
+	}
+}
+
+// metadata is what it says of itself.
+func (f *forger) metadata() map[string]any {
+	all := map[string]any{
+		"issuer": f.server.URL, "authorization_endpoint": f.server.URL + "/auth", "token_endpoint": f.server.URL + "/token",
+		"jwks_uri": f.server.URL + "/jwks", "userinfo_endpoint": f.server.URL + "/me",
+		"id_token_signing_alg_values_supported": []string{"RS256", "HS256", "none"},
+	}
+	maps.Copy(all, f.meta)
+	return all
+}
+
+// keys are those that it signs with.
+func (f *forger) keys() map[string]any {
+	return map[string]any{"keys": []any{map[string]any{
+		"kty": "RSA", "kid": "1", "alg": "RS256", "use": "sig",
+		"n": base64.RawURLEncoding.EncodeToString(f.key.N.Bytes()), "e": base64.RawURLEncoding.EncodeToString(big.NewInt(int64(f.key.E)).Bytes()),
+	}}}
 }
 
 func newForger(t *testing.T) *forger {
@@ -44,9 +83,23 @@ func newForger(t *testing.T) *forger {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &forger{key: key}
+	f := &forger{key: key, instead: map[string]http.HandlerFunc{}}
 	answer := func(v func() any) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
+		return func(w http.ResponseWriter, r *http.Request) {
+			f.mu.Lock()
+			instead := f.instead[r.URL.Path]
+			if r.URL.Path == "/token" {
+				how := "post"
+				if _, _, basic := r.BasicAuth(); basic {
+					how = "basic"
+				}
+				f.redeemed = append(f.redeemed, how)
+			}
+			f.mu.Unlock()
+			if instead != nil {
+				instead(w, r)
+				return
+			}
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			w.Header().Set("Content-Type", "application/json")
@@ -54,19 +107,8 @@ func newForger(t *testing.T) *forger {
 		}
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/.well-known/openid-configuration", answer(func() any {
-		return map[string]any{
-			"issuer": f.server.URL, "authorization_endpoint": f.server.URL + "/auth", "token_endpoint": f.server.URL + "/token",
-			"jwks_uri": f.server.URL + "/jwks", "userinfo_endpoint": f.server.URL + "/me",
-			"id_token_signing_alg_values_supported": []string{"RS256", "HS256", "none"},
-		}
-	}))
-	mux.HandleFunc("/jwks", answer(func() any {
-		return map[string]any{"keys": []any{map[string]any{
-			"kty": "RSA", "kid": "1", "alg": "RS256", "use": "sig",
-			"n": base64.RawURLEncoding.EncodeToString(key.N.Bytes()), "e": base64.RawURLEncoding.EncodeToString(big.NewInt(int64(key.E)).Bytes()),
-		}}}
-	}))
+	mux.HandleFunc("/.well-known/openid-configuration", answer(func() any { return f.metadata() }))
+	mux.HandleFunc("/jwks", answer(func() any { return f.keys() }))
 	mux.HandleFunc("/token", answer(func() any {
 		all := map[string]any{"access_token": "x", "token_type": "Bearer", "expires_in": 60}
 		if f.token != "" {
@@ -107,13 +149,9 @@ func (f *forger) sign(t *testing.T, alg string, with *rsa.PrivateKey, claims map
 	return text + "." + base64.RawURLEncoding.EncodeToString(signature)
 }
 
-func TestATokenThatDoesNotHoldLetsNobodyIn(t *testing.T) {
-	t.Parallel()
-	f := newForger(t)
-	other, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
+// signIn is rowcall's part of a sign-in by the forger, over a real store.
+func (f *forger) signIn(t *testing.T) (*signIn, *api.API) {
+	t.Helper()
 	guard, err := dispatch.NewGuard(dispatch.GuardConfig{Allow: "private"})
 	if err != nil {
 		t.Fatal(err)
@@ -124,27 +162,41 @@ func TestATokenThatDoesNotHoldLetsNobodyIn(t *testing.T) {
 	}
 	transport := guard.Transport()
 	t.Cleanup(transport.CloseIdleConnections)
-	signIn := newSignIn(oidcConfig{
+	made := newSignIn(oidcConfig{
 		issuer: f.server.URL, name: "forger", clientID: "rowcall", clientSecret: subscriptions.NewSecret("the-secret-of-the-client"),
 		scopes: []string{"openid"}, claim: "realm.groups", roles: map[string][]string{"ops": {"read"}},
 	}, transport, server, zerolog.New(zerolog.NewTestWriter(t)))
+	return made.(*signIn), server
+}
 
-	type claims = map[string]any
-	good := func(change claims) claims {
-		all := claims{
-			"iss": f.server.URL, "aud": "rowcall", "sub": "ada", "nonce": "the-nonce", "email": "ada@example.com", "realm": claims{"groups": []string{"ops"}},
-			"iat": time.Now().Unix(), "exp": time.Now().Add(time.Minute).Unix(),
-		}
-		for name, value := range change {
-			all[name] = value
-			if value == nil {
-				delete(all, name)
-			}
-		}
-		return all
+// good are claims that let ada in, changed; nil takes one out.
+func (f *forger) good(change map[string]any) map[string]any {
+	all := map[string]any{
+		"iss": f.server.URL, "aud": "rowcall", "sub": "ada", "nonce": "the-nonce", "email": "ada@example.com", "email_verified": true,
+		"realm": map[string]any{"groups": []string{"ops"}},
+		"iat":   time.Now().Unix(), "exp": time.Now().Add(time.Minute).Unix(),
 	}
-	rs := func(change claims) string { return f.sign(t, "RS256", f.key, good(change)) }
-	last := rs(nil)
+	for name, value := range change {
+		all[name] = value
+		if value == nil {
+			delete(all, name)
+		}
+	}
+	return all
+}
+
+func TestATokenThatDoesNotHoldLetsNobodyIn(t *testing.T) {
+	t.Parallel()
+	f := newForger(t)
+	other, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signIn, _ := f.signIn(t)
+	type claims = map[string]any
+	rs := func(change claims) string { return f.sign(t, "RS256", f.key, f.good(change)) }
+	part := func(token string, i int) string { return strings.Split(token, ".")[i] }
+	ada, eve := rs(nil), rs(claims{"sub": "eve"})
 	for name, c := range map[string]struct {
 		token    string
 		userinfo claims
@@ -164,10 +216,10 @@ func TestATokenThatDoesNotHoldLetsNobodyIn(t *testing.T) {
 		"of tomorrow":                             {token: rs(claims{"nbf": time.Now().Add(24 * time.Hour).Unix()}), status: 401},
 		"no expiry":                               {token: rs(claims{"exp": nil}), status: 401},
 		"about nobody":                            {token: rs(claims{"sub": ""}), status: 401},
-		"without a signature":                     {token: f.sign(t, "none", nil, good(nil)), status: 401},
-		"signed with the client's secret":         {token: f.sign(t, "HS256", nil, good(nil)), status: 401},
-		"signed with another's key":               {token: f.sign(t, "RS256", other, good(nil)), status: 401},
-		"another's claims under a signature":      {token: last[:strings.IndexByte(last, '.')] + strings.TrimPrefix(rs(claims{"sub": "eve"}), last[:strings.IndexByte(last, '.')])[:40] + last[strings.LastIndexByte(last, '.'):], status: 401},
+		"without a signature":                     {token: f.sign(t, "none", nil, f.good(nil)), status: 401},
+		"signed with the client's secret":         {token: f.sign(t, "HS256", nil, f.good(nil)), status: 401},
+		"signed with another's key":               {token: f.sign(t, "RS256", other, f.good(nil)), status: 401},
+		"another's claims under a signature":      {token: part(ada, 0) + "." + part(eve, 1) + "." + part(ada, 2), status: 401},
 		"an access token's hash of another":       {token: rs(claims{"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"}), status: 401},
 		"no token at all":                         {status: 401},
 		"no token but a text":                     {token: "x.y.z", status: 401},

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
+)
+
+const (
+	oidcPause = 5 * time.Second // after a failed discovery, before the next
+	oidcFresh = time.Hour       // how long what the issuer says of itself counts
+)
+
+// asking carries what one sign-in asks the provider, and remembers how the last
+// request failed: of that, the libraries pass on a text at best.
+type asking struct {
+	http.RoundTripper
+
+	mu     sync.Mutex
+	failed error
+}
+
+// silentError says that the provider gave no answer, or none that it means to give.
+type silentError struct{ error }
+
+func (e *silentError) Unwrap() error { return e.error }
+
+// RoundTrip implements http.RoundTripper.
+func (a *asking) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := a.RoundTripper.RoundTrip(req)
+	if err != nil {
+		a.note(&silentError{err})
+		return nil, err
+	}
+	switch code := resp.StatusCode; {
+	case code >= 500 || code == http.StatusTooManyRequests:
+		a.note(&silentError{errors.New(resp.Status)})
+	case code < 200 || code > 299:
+		a.note(errors.New(resp.Status))
+	default:
+		a.note(nil)
+	}
+	resp.Body = askedBody{resp.Body, a}
+	return resp, nil
+}
+
+// askedBody notes where an answer ends too early, or is too large.
+type askedBody struct {
+	io.ReadCloser
+	of *asking
+}
+
+func (b askedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		b.of.note(err)
+	} else if err != nil && !errors.Is(err, io.EOF) {
+		b.of.note(&silentError{err})
+	}
+	return n, err
+}
+
+func (a *asking) note(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.failed = err
+}
+
+// why is how the last request failed; nil: it did not.
+func (a *asking) why() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.failed
+}
+
+// causedError is an error with what it does not say of its cause.
+type causedError struct {
+	error
+	cause error
+}
+
+func (e *causedError) Unwrap() []error { return []error{e.error, e.cause} }
+
+// because adds how the last request failed.
+func (a *asking) because(err error) error {
+	if cause := a.why(); err != nil && cause != nil {
+		return &causedError{err, cause}
+	}
+	return err
+}
+
+// ask makes what carries the requests of a context.
+func (s *signIn) ask(ctx context.Context) (context.Context, *asking) {
+	client := *s.client
+	a := &asking{RoundTripper: client.Transport}
+	client.Transport = a
+	return oidc.ClientContext(ctx, &client), a
+}
+
+// discovered is what the issuer says of itself.
+type discovered struct {
+	*oidc.Provider
+	oauth       *oauth2.Config // remembers how the token endpoint wants the client's secret
+	namesIssuer bool           // in every answer (RFC 9207)
+	at          time.Time
+}
+
+// repeatedError is a failure that was told before.
+type repeatedError struct{ error }
+
+func (e *repeatedError) Unwrap() error { return e.error }
+
+// discover returns what the issuer says of itself, asking it where that is not
+// known, or was long ago. What it said before counts until it says something else.
+func (s *signIn) discover(ctx context.Context) (*discovered, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.provider != nil && time.Since(s.provider.at) < oidcFresh {
+		return s.provider, nil
+	}
+	var err error
+	if s.failed != nil && time.Since(s.failedAt) < oidcPause {
+		err = &repeatedError{s.failed}
+	} else if p, failed := s.readMetadata(ctx); failed == nil {
+		s.provider, s.failed = p, nil
+	} else {
+		s.failed, s.failedAt, err = failed, time.Now(), failed
+	}
+	if s.provider != nil {
+		return s.provider, nil
+	}
+	return nil, err
+}
+
+// readMetadata asks the issuer. It goes on where the visitor has gone: the answer is for all.
+func (s *signIn) readMetadata(ctx context.Context) (*discovered, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), oidcTimeout)
+	defer cancel()
+	ctx, a := s.ask(ctx)
+	p, err := oidc.NewProvider(ctx, s.config.issuer)
+	var meta struct {
+		NamesIssuer bool     `json:"authorization_response_iss_parameter_supported"`
+		Methods     []string `json:"token_endpoint_auth_methods_supported"`
+	}
+	if err == nil {
+		err = p.Claims(&meta)
+	}
+	if err != nil {
+		return nil, a.because(fmt.Errorf("read metadata of %s: %w", s.config.issuer, err))
+	}
+	oauth := &oauth2.Config{ClientID: s.config.clientID, ClientSecret: s.config.clientSecret.Reveal(), Endpoint: p.Endpoint(), Scopes: s.config.scopes}
+	// Where it may be either way, it is found out at the first code that holds.
+	basic, post := slices.Contains(meta.Methods, "client_secret_basic"), slices.Contains(meta.Methods, "client_secret_post")
+	switch {
+	case oauth.ClientSecret == "" || post && !basic:
+		oauth.Endpoint.AuthStyle = oauth2.AuthStyleInParams
+	case basic && !post:
+		oauth.Endpoint.AuthStyle = oauth2.AuthStyleInHeader
+	}
+	return &discovered{p, oauth, meta.NamesIssuer, time.Now()}, nil
+}
