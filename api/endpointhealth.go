@@ -19,7 +19,7 @@ type endpointHealth struct {
 	Since       *time.Time `json:"since" doc:"When it became so; null: it has never been otherwise."`
 	Reason      *string    `json:"reason" doc:"Why it is not healthy: the reason of the attempt that decided it; null: it is, or its URL has just come to name another origin."`
 	NextProbeAt *time.Time `json:"next_probe_at" doc:"While it is parked, when it is tried next; in the past: as soon as there is an event to try it with."`
-	FailureRate *float64   `json:"failure_rate" minimum:"0" maximum:"1" doc:"Share of tries of the last minute or so that failed because of the endpoint, keys weighing alike, as of the last attempts before it was parked; up to a minute old. null: nothing was sent yet."`
+	FailureRate *float64   `json:"failure_rate" minimum:"0" maximum:"1" doc:"Share of tries of the last minute or so that failed, because of the endpoint or of the event, keys weighing alike, as of the last attempts before it was parked; up to a minute old. null: nothing was sent yet."`
 	LastSuccess *time.Time `json:"last_success_at" doc:"The last 2xx; up to a minute old. null: there was none."`
 	Hold        *string    `json:"hold" enum:"paused,disabled,endpoint,window,store,filter_error,parked" doc:"Why nothing is sent. paused: by a person; disabled: by rowcall, and state_reason says why; endpoint: its settings cannot be used; window: it is closed; store: the store refuses what would be saved; filter_error: its filter or transform fails on most events, and hold_error says how: until it is edited; parked: it is down. null: events are sent. Held events are kept, and do not age."`
 	HoldError   *string    `json:"hold_error" doc:"With hold filter_error, what the expression fails with, last."`

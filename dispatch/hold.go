@@ -79,7 +79,8 @@ func (l *lane) savedHealth() *store.EndpointHealth {
 	}
 	switch {
 	case l.sample.active():
-		l.failureRate = l.sample.shares().failing
+		share := l.sample.shares()
+		l.failureRate = share.failing + share.refused
 	case l.health.State == Healthy:
 		l.failureRate = 0
 	}

@@ -205,3 +205,28 @@ func TestACronExpressionDecidesWhenToProbe(t *testing.T) {
 		}
 	})
 }
+
+// An endpoint that refuses everything is up, and yet nothing gets through: that is
+// what the rate of its health says.
+func TestAnEndpointThatRefusesEverythingFailsByItsRate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(simulated(nil))
+		end, _ := life(t, m, newEndpoint(func(string, int) (int, time.Duration) { return 422, time.Millisecond }))
+		for n := range 2 * sampleKeys {
+			m.append(rowEvent(n, n))
+		}
+		await(t, time.Hour, "parked", func() bool {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return m.health.State == string(Parked)
+		})
+		m.mu.Lock()
+		rate, success := m.health.FailureRate, m.health.LastSuccess
+		m.mu.Unlock()
+		if rate != 1 || !success.IsZero() {
+			t.Errorf("failure rate %v, last success %v; want 1 and never", rate, success)
+		}
+		end()
+	})
+}

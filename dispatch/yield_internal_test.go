@@ -55,6 +55,27 @@ func TestTheLimitOfReplaysFollowsHowLateLiveEventsAre(t *testing.T) {
 	}
 }
 
+// Whatever kind live events are of, it is measured how late they come.
+func TestLiveEventsOfEveryKindAreLookedAt(t *testing.T) {
+	t.Parallel()
+	for kind := store.KindRow; kind <= store.KindNotice; kind++ {
+		y := newYielding()
+		at := y.begun
+		for range 2*yieldWindow + 1 {
+			at = at.Add(yieldSpan / 10)
+			ev := rowEvent(1, 1)
+			ev.Kind, ev.Time = kind, at.Add(-3*time.Millisecond).UnixMicro()
+			y.saw(at, []store.Event{ev})
+		}
+		if y.yield.usual == 0 {
+			t.Errorf("of kind %d nothing is known after %d events", kind, 2*yieldWindow+1)
+		}
+		if !y.applies(at.Add(yieldMost-time.Millisecond)) || y.applies(at.Add(yieldMost)) || newYielding().applies(at) {
+			t.Errorf("of kind %d: live for another time than %v", kind, yieldMost)
+		}
+	}
+}
+
 // What clocks differ by makes no event late, also where there are several sources,
 // and where a clock is set.
 func TestLatenessIsAgainstTheQuickestOfItsSource(t *testing.T) {
@@ -122,15 +143,6 @@ func (c *crowded) late() time.Duration {
 
 func TestAReplayYieldsToLiveEventsAndToNobodyElse(t *testing.T) {
 	t.Parallel()
-	for name, kind := range map[string]store.Kind{"rows": store.KindRow, "rows without a key": store.KindKeyless, "messages": store.KindMessage, "published": store.KindPublished} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			yieldsTo(t, kind)
-		})
-	}
-}
-
-func yieldsTo(t *testing.T, kind store.Kind) {
 	synctest.Test(t, func(t *testing.T) {
 		const events, every, ceiling = 60_000, 10 * time.Millisecond, 4000
 		e := &crowded{room: 1500}
@@ -149,7 +161,7 @@ func yieldsTo(t *testing.T, kind store.Kind) {
 				late := e.late()
 				sum += late
 				ev := rowEvent(n, n)
-				ev.Kind, ev.Time = kind, time.Now().Add(-late).UnixMicro()
+				ev.Time = time.Now().Add(-late).UnixMicro()
 				m.append(ev)
 				time.Sleep(every)
 			}

@@ -20,7 +20,7 @@ type EndpointHealth struct {
 	Failures     int       `json:"failures,omitempty"`  // probes and recoveries that failed since it was healthy
 	LastSuccess  time.Time `json:"last_success,omitzero"`
 	FailingSince time.Time `json:"failing_since,omitzero"` // first failure since the last success
-	FailureRate  float64   `json:"failure_rate,omitempty"` // share of the last minute's tries that failed because of the endpoint, keys weighing alike
+	FailureRate  float64   `json:"failure_rate,omitempty"` // share of the last minute's tries that failed, keys weighing alike
 	Origin       string    `json:"origin,omitempty"`       // scheme, host and port that all this is about
 
 	Hold        string    `json:"hold,omitempty"`         // why the lane sends nothing, beside State: a dispatch.Hold
