@@ -172,7 +172,7 @@ func (c *AttemptCount) Took(share float64) time.Duration {
 const attemptCountsSQL = `
 SELECT at, took, sum(delivered)::bigint, sum(failed)::bigint FROM rowcall.attempt_counts
 WHERE step = $1 AND at >= $2 AND CASE WHEN $3 = '' AND $4::jsonb = '{}' THEN lane = 0
-  ELSE lane = ANY (ARRAY(SELECT c.lane FROM rowcall.cursors c WHERE ($3 = '' OR c.subscription = $3)
+  ELSE lane = ANY (ARRAY(SELECT c.lane FROM ` + everyLaneSQL + ` c WHERE ($3 = '' OR c.subscription = $3)
     AND ($4 = '{}' OR c.subscription IN (` + labelledSQL + `$4)))) END
 GROUP BY at, took ORDER BY at`
 
@@ -214,8 +214,8 @@ type Tries struct {
 }
 
 const recentTriesSQL = `
-SELECT c.subscription, a.at, sum(a.delivered)::bigint, sum(a.failed)::bigint, coalesce(sum(a.delivered) FILTER (WHERE c.replay IS NULL), 0)::bigint
-FROM rowcall.cursors c JOIN rowcall.attempt_counts a ON a.lane = c.lane
+SELECT c.subscription, a.at, sum(a.delivered)::bigint, sum(a.failed)::bigint, coalesce(sum(a.delivered) FILTER (WHERE NOT c.replay), 0)::bigint
+FROM ` + everyLaneSQL + ` c JOIN rowcall.attempt_counts a ON a.lane = c.lane
 WHERE c.subscription = ANY($1) AND a.step = $2 AND a.at >= $3
 GROUP BY c.subscription, a.at ORDER BY c.subscription, a.at`
 

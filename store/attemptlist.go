@@ -36,12 +36,10 @@ func (f *AttemptFilter) clauses(from, until time.Time) *clauses {
 		c.and(`(a.at, a.lane, a."offset") < (?, ?, ?)`, past.At, int32(past.Lane), int64(past.Offset))
 	}
 	if f.Subscription != "" {
-		id := c.arg(f.Subscription)
-		c.and("a.lane IN (SELECT lane FROM rowcall.cursors WHERE subscription = " + id + `
-    UNION SELECT lane FROM rowcall.jobs WHERE subscription = ` + id + " AND lane IS NOT NULL)")
+		c.and("a.lane IN (SELECT lane FROM "+everyLaneSQL+" l WHERE subscription = ?)", f.Subscription)
 	}
 	if len(f.Labels) > 0 {
-		c.and("a.lane IN (SELECT lane FROM rowcall.cursors WHERE subscription IN ("+labelledSQL+"?))", f.Labels.json())
+		c.and("a.lane IN (SELECT lane FROM "+everyLaneSQL+" l WHERE subscription IN ("+labelledSQL+"?))", f.Labels.json())
 	}
 	if f.Offset != 0 {
 		c.and(`a."offset" = ?`, int64(f.Offset))
@@ -62,7 +60,8 @@ func (f *AttemptFilter) clauses(from, until time.Time) *clauses {
 //
 // It goes back in time by slices that begin at a second and grow, so that the newest
 // page of a busy history reads a second of it, by the BRIN index on time, and not a
-// day. One event's attempts are found by the other index.
+// day. Behind a quiet time there may be a busy one: what was counted says how far a
+// slice may go. One event's attempts are found by the other index.
 func (s *Store) Attempts(ctx context.Context, f AttemptFilter, limit int, within time.Duration) (found []Attempt, next AttemptPlace, err error) {
 	oldest, err := s.oldestAttempt(ctx)
 	if err != nil || oldest.IsZero() {
@@ -78,10 +77,22 @@ func (s *Store) Attempts(ctx context.Context, f AttemptFilter, limit int, within
 			from = past
 		}
 	}
-	const widest = 30 * 24 * time.Hour // then all the rest
+	var known attemptTimes
 	for walk := newStride(within, time.Second.Microseconds()); until.After(oldest); {
-		from = from.Add(-time.Duration(walk.size) * time.Microsecond).Truncate(time.Microsecond)
-		if f.Offset != 0 || walk.size > widest.Microseconds() || from.Before(oldest) {
+		end := from
+		from = end.Add(-time.Duration(walk.size) * time.Microsecond).Truncate(time.Microsecond)
+		if f.Offset == 0 && (known != nil || walk.size > time.Second.Microseconds()) {
+			if known == nil {
+				if known, err = s.attemptTimes(ctx); err != nil {
+					return nil, next, fmt.Errorf("list attempts: %w", err)
+				}
+			}
+			if least := known.bound(end); from.Before(least) {
+				from = least
+				walk.size = end.Sub(from).Microseconds()
+			}
+		}
+		if f.Offset != 0 || from.Before(oldest) {
 			from = oldest
 		}
 		slice, err := s.attemptSlice(ctx, &f, from, until, limit+1-len(found))

@@ -161,8 +161,8 @@ func (s *Store) addAttemptDay(ctx context.Context, day time.Time) error {
 }
 
 const attemptSQL = `
-SELECT a.attempt, a.duration, a.status, a.outcome, coalesce(a.reason, ''), a.detail, a.timings, coalesce(c.subscription, '')
-FROM rowcall.attempts a LEFT JOIN rowcall.cursors c ON c.lane = a.lane
+SELECT a.attempt, a.duration, a.status, a.outcome, coalesce(a.reason, ''), a.detail, a.timings, coalesce(c.subscription, j.subscription, '')
+FROM rowcall.attempts a LEFT JOIN rowcall.cursors c ON c.lane = a.lane LEFT JOIN rowcall.jobs j ON j.lane = a.lane
 WHERE a.at = $1 AND a.lane = $2 AND a."offset" = $3 ORDER BY a.attempt DESC LIMIT 1`
 
 // Attempt returns the attempt of an event that a lane began at a time, to the

@@ -77,9 +77,9 @@ SELECT "offset", (event->>'time')::bigint FROM rowcall.deliveries WHERE "offset"
 )
 
 // Backlogs returns what every subscription owes, by lane; of replays, deliveries
-// alone count. Deliveries are counted anew
-// only as often as leaves the database 98 % of its time: beyond 100,000 of them
-// their numbers may be seconds old.
+// alone count. Deliveries are
+// remembered: beyond 50,000 deliveries their numbers may be 15 seconds old, and more
+// where it takes over a second to count them.
 func (s *Store) Backlogs(ctx context.Context) ([]Backlog, error) {
 	found, err := s.readBacklogs(ctx, "")
 	if err != nil {

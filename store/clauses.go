@@ -39,6 +39,11 @@ func (c *clauses) where() string {
 	return strings.Join(c.sql, "\n  AND ")
 }
 
+// everyLaneSQL is every lane, of replays too, also of those that have ended: cursors loses
+// theirs a minute later.
+const everyLaneSQL = `(SELECT lane, subscription, replay IS NOT NULL AS replay FROM rowcall.cursors
+  UNION SELECT lane, subscription, true FROM rowcall.jobs WHERE lane IS NOT NULL)`
+
 // ListTime is how long a list looks for what few rows match, before it answers
 // with what it has found and where it goes on: it is read by people, who wait.
 const ListTime = 100 * time.Millisecond

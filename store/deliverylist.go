@@ -77,6 +77,7 @@ const (
 	firstKeyRun  = `d.keys[1] IS NOT NULL AND hashtextextended(d.keys[1], 0) = hashtextextended(?, 0)`
 	secondKeyRun = `d.keys[2] IS NOT NULL AND hashtextextended(d.keys[2], 0) = hashtextextended(?, 0) AND d.keys[1] <> d.keys[2]`
 	keylessRun   = `cardinality(d.keys) = 0`
+	keylessOfRun = `d.keys = '{}' AND d.lane = ?` // the same in other words, lest one index is taken for the other
 	openRun      = `d.state <> 'dead'`
 	laneRun      = `d.lane = ?`
 	everyRun     = `true`
@@ -88,26 +89,46 @@ type run struct {
 	values []any
 }
 
+// mostRuns is up to how many lanes are gone through each by itself: more are likely to
+// have a fair share of all rows.
+const mostRuns = 50
+
 // runs are those that have all that f selects, and as little else as may be.
 func (s *Store) runs(ctx context.Context, f *DeliveryFilter) ([]run, error) {
-	key := cleanText(f.Key)
-	switch {
-	case key != "":
-		return []run{{firstKeyRun, []any{key}}, {secondKeyRun, []any{key}}, {keylessRun, nil}}, nil
-	case f.State == Retrying || f.State == Blocked:
+	if f.Key == "" && (f.State == Retrying || f.State == Blocked) {
 		return []run{{openRun, nil}}, nil
-	case f.Subscription == "":
-		return []run{{everyRun, nil}}, nil
 	}
-	rows, err := s.pool.Query(ctx, `SELECT lane FROM rowcall.cursors WHERE subscription = $1`, f.Subscription)
+	var runs []run
+	all, of := run{everyRun, nil}, laneRun
+	if key := cleanText(f.Key); key != "" {
+		runs = []run{{firstKeyRun, []any{key}}, {secondKeyRun, []any{key}}}
+		all, of = run{keylessRun, nil}, keylessOfRun
+	}
+	if f.Subscription == "" && len(f.Labels) == 0 {
+		return append(runs, all), nil
+	}
+	c := &clauses{}
+	if f.Subscription != "" {
+		c.and("subscription = ?", f.Subscription)
+	}
+	if len(f.Labels) > 0 {
+		c.and("subscription IN ("+labelledSQL+"?)", f.Labels.json())
+	}
+	rows, err := s.pool.Query(ctx, `SELECT lane FROM rowcall.cursors WHERE `+c.where()+` LIMIT `+c.arg(mostRuns+1), c.args...)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (run, error) {
-		var lane int32
-		err := row.Scan(&lane)
-		return run{laneRun, []any{lane}}, err
-	})
+	lanes, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	if err != nil {
+		return nil, err
+	}
+	if len(lanes) > mostRuns {
+		return append(runs, all), nil
+	}
+	for _, lane := range lanes {
+		runs = append(runs, run{of, []any{lane}})
+	}
+	return runs, nil
 }
 
 // among is SQL for what is of a list from one place, not with it, up to another, with

@@ -10,9 +10,10 @@ import (
 const countedEach = 50_000
 
 // remembered is what is counted among many rows, and asked for again and again. A
-// count of more than countedEach that took over 20 ms is good for 49 times as long,
-// which leaves the database 98 % of its time; for as long again it is still given
-// out, while Run counts anew: who looks waits only where nobody has looked for long.
+// count of more than countedEach that took over 20 ms is good for 49 times as long, but
+// for ten seconds at most, unless it took more than one: then for nine times as long.
+// For half as long again it is still given out, while Run counts anew: who looks waits
+// only where nobody has looked for long.
 type remembered[T any] struct {
 	mu      sync.Mutex
 	value   T
@@ -63,8 +64,9 @@ func (r *remembered[T]) keep(value T, rows int64, took time.Duration) {
 	r.value = value
 	r.until, r.grace = time.Time{}, time.Time{}
 	if took > 20*time.Millisecond && rows > countedEach {
-		r.until = time.Now().Add(49 * took)
-		r.grace = r.until.Add(49 * took)
+		good := min(49*took, max(10*time.Second, 9*took))
+		r.until = time.Now().Add(good)
+		r.grace = r.until.Add(good / 2)
 	}
 }
 

@@ -1,0 +1,31 @@
+package store
+
+import (
+	"testing"
+	"time"
+)
+
+func TestASliceOfTheHistoryIsBoundByWhatWasCounted(t *testing.T) {
+	t.Parallel()
+	day := time.Date(2027, 1, 2, 0, 0, 0, 0, time.UTC)
+	at := func(hour, minute int) time.Time {
+		return day.Add(time.Duration(hour)*time.Hour + time.Duration(minute)*time.Minute)
+	}
+	known := attemptTimes{
+		{at(12, 1), at(12, 2), 30_000},
+		{at(12, 0), at(12, 1), 40_000},
+		{at(10, 0), at(10, 15), 450_000},
+		{at(9, 0), at(10, 15), 100}, // overlaps
+	}
+	for _, c := range []struct{ end, want time.Time }{
+		{at(12, 30), at(12, 0).Add(30 * time.Second)},                             // a minute, and the half of the one before
+		{at(12, 1).Add(30 * time.Second), at(12, 0).Add(7500 * time.Millisecond)}, // half of the newest
+		{at(12, 0).Add(30 * time.Second), at(10, 14)},                             // and, behind the quiet, little of the busy
+		{at(10, 0), at(9, 0).Add(-ChartStep)},                                     // all that is known, and as much as may be of what is not
+		{at(8, 0), at(8, 0).Add(-ChartStep)},
+	} {
+		if got := known.bound(c.end); !got.Equal(c.want) {
+			t.Errorf("to %s: from %s, want %s", c.end, got, c.want)
+		}
+	}
+}
