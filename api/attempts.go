@@ -170,14 +170,19 @@ func (a *API) listAttempts(ctx context.Context, in *attemptsInput) (*attemptsOut
 		}
 		filter.Offset = e.Offset
 	}
-	found, next, err := a.store.Attempts(ctx, filter, in.Limit, store.ListTime)
-	if err != nil {
-		return nil, err
+	var found []store.Attempt
+	for look, more := startLooking(), true; more; {
+		some, next, err := a.store.Attempts(ctx, filter, in.Limit-len(found), look.next(len(found)))
+		if err != nil {
+			return nil, err
+		}
+		found, filter.Past = append(found, some...), next
+		more = len(found) < in.Limit && !next.At.IsZero() && look.left(len(found)) > 0
 	}
 	for _, try := range found {
 		out.Body.Items = append(out.Body.Items, showAttempt(try))
 	}
-	if !next.At.IsZero() {
+	if next := filter.Past; !next.At.IsZero() {
 		out.Body.NextCursor = sealCursor("attempts", filters, joinNumbers(next.At.UnixMicro(), int64(next.Lane), int64(next.Offset)))
 	}
 	return out, a.addEvents(ctx, out.Body.Items, found)

@@ -142,7 +142,7 @@ func (a *API) listDeliveries(ctx context.Context, in *deliveriesInput) (*deliver
 	if err != nil {
 		return nil, err
 	}
-	look, err := a.newSearch(in.Filter)
+	only, err := a.newSearch(in.Filter)
 	if err != nil {
 		return nil, err
 	}
@@ -151,16 +151,17 @@ func (a *API) listDeliveries(ctx context.Context, in *deliveriesInput) (*deliver
 		Since: in.Since, Until: in.Until, Past: store.DeliveryPlace{Offset: store.Offset(at[0]), Lane: store.LaneID(at[1])}, Labels: restriction(ctx),
 	}
 	out := &deliveriesOutput{Body: page[delivery]{Items: []delivery{}}}
+	look := startLooking()
 	for more := true; more; {
-		batch, within := in.Limit-len(out.Body.Items), store.ListTime
-		if look != nil {
-			batch, within = searchBatch, look.left() // few of them are wanted
+		batch := in.Limit - len(out.Body.Items)
+		if only != nil {
+			batch = searchBatch // few of them are wanted
 		}
-		found, next, err := a.store.Deliveries(ctx, filter, batch, within)
+		found, next, err := a.store.Deliveries(ctx, filter, batch, look.next(len(out.Body.Items)))
 		if err != nil {
 			return nil, err
 		}
-		selected, err := a.selectDeliveries(ctx, look, found)
+		selected, err := a.selectDeliveries(ctx, only, found)
 		if err != nil {
 			return nil, err
 		}
@@ -175,7 +176,7 @@ func (a *API) listDeliveries(ctx context.Context, in *deliveriesInput) (*deliver
 			}
 		}
 		filter.Past = next
-		more = look != nil && !look.over() && len(out.Body.Items) < in.Limit && next != store.DeliveryPlace{}
+		more = len(out.Body.Items) < in.Limit && next != store.DeliveryPlace{} && look.left(len(out.Body.Items)) > 0
 	}
 	if filter.Past != (store.DeliveryPlace{}) {
 		out.Body.NextCursor = sealCursor("deliveries", filters, joinNumbers(int64(filter.Past.Offset), int64(filter.Past.Lane)))
@@ -185,9 +186,9 @@ func (a *API) listDeliveries(ctx context.Context, in *deliveriesInput) (*deliver
 
 // selectDeliveries says which of some deliveries' events are looked for, and takes
 // the data out of them.
-func (a *API) selectDeliveries(ctx context.Context, look *search, found []store.Delivery) ([]bool, error) {
+func (a *API) selectDeliveries(ctx context.Context, only *search, found []store.Delivery) ([]bool, error) {
 	selected := make([]bool, len(found))
-	if look != nil {
+	if only != nil {
 		if err := a.store.ReadEvents(ctx, found); err != nil {
 			return nil, err
 		}
@@ -195,7 +196,7 @@ func (a *API) selectDeliveries(ctx context.Context, look *search, found []store.
 	for i := range found {
 		d := &found[i]
 		var err error
-		if selected[i], err = look.selects(ctx, d.Event); err != nil {
+		if selected[i], err = only.selects(ctx, d.Event); err != nil {
 			return nil, err
 		}
 		if d.Event != nil && d.Event.Data != nil {

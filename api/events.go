@@ -13,8 +13,8 @@ import (
 	"github.com/rowcall/rowcall/store"
 )
 
-// listOffsets is how much of the log a list looks at before its page ends: after
-// store.ListTime at the latest.
+// listOffsets is how much of the log a list goes through before a page that has some
+// ends: after store.ListTime at the latest. Of a type, most of it is jumped over.
 const listOffsets = 250_000
 
 // event is a row of the log as the API shows it: CloudEvents attributes and
@@ -134,16 +134,16 @@ func (a *API) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput, e
 	if err != nil {
 		return nil, err
 	}
-	look, err := a.newSearch(in.Filter)
+	only, err := a.newSearch(in.Filter)
 	if err != nil {
 		return nil, err
 	}
 	filter := store.EventFilter{Type: in.Type, Key: in.Key, Past: store.Offset(at[0])}
 	out := &eventsOutput{Body: eventPage{Items: []event{}}}
-	begun, top, bytes := time.Now(), cmp.Or(filter.Past, a.store.Head()), int64(0)
+	look, top, bytes := startLooking(), cmp.Or(filter.Past, a.store.Head()), int64(0)
 	for {
 		batch, room := in.Limit-len(out.Body.Items)+1, max(0, maxPageBytes-bytes)
-		if look != nil {
+		if only != nil {
 			batch, room = searchBatch, maxPageBytes // few of them are wanted
 		}
 		found, next, err := a.store.Events(ctx, filter, batch, room)
@@ -160,12 +160,12 @@ func (a *API) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput, e
 				return more()
 			}
 			filter.Past = e.Offset
-			if selected, err := look.selects(ctx, e); err != nil {
+			if selected, err := only.selects(ctx, e); err != nil {
 				return nil, err
 			} else if selected {
 				out.Body.Items = append(out.Body.Items, showEvent(e))
 				bytes += int64(len(e.Data))
-			} else if look.over() {
+			} else if look.left(len(out.Body.Items)) <= 0 {
 				return more()
 			}
 		}
@@ -173,7 +173,8 @@ func (a *API) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput, e
 			return out, nil
 		}
 		filter.Past = next
-		if top-next >= listOffsets || time.Since(begun) > store.ListTime || look.over() {
+		n := len(out.Body.Items)
+		if look.left(n) <= 0 || n > 0 && in.Type == "" && top-next >= listOffsets {
 			return more()
 		}
 	}

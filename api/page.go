@@ -6,11 +6,34 @@ import (
 	"hash/fnv"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/rowcall/rowcall/store"
 )
 
 // maxPageBytes bounds the payloads of one page: a page that reaches it ends
 // early, and its next_cursor goes on from there.
 const maxPageBytes = 8 << 20
+
+// looking is how long a list looks for what fits, before its page ends: for
+// store.ListTime, and for emptyTime where it has found nothing at all, so that people
+// rarely see an empty page that is not the last.
+type looking struct{ begun time.Time }
+
+const emptyTime = time.Second
+
+func startLooking() looking { return looking{time.Now()} }
+
+// left is the time that is left to a list that has found some; 0 or less: it is over.
+func (l looking) left(found int) time.Duration {
+	if found == 0 {
+		return emptyTime - time.Since(l.begun)
+	}
+	return store.ListTime - time.Since(l.begun)
+}
+
+// next is how long to look at once.
+func (l looking) next(found int) time.Duration { return min(store.ListTime, l.left(found)) }
 
 // PageInput is the part of a list's parameters that every list has. It is
 // exported because the framework passes over what is not, when embedded.

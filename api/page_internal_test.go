@@ -3,8 +3,11 @@ package api
 import (
 	"encoding/base64"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/rowcall/rowcall/store"
 )
 
 func TestACursorReadsBackAsItsPositionAndOnlyInItsOwnList(t *testing.T) {
@@ -74,4 +77,19 @@ func FuzzParseDeliveryID(f *testing.F) {
 			t.Errorf("%q reads as %q", text, id)
 		}
 	})
+}
+
+func TestAListLooksLongerWhereItHasFoundNothing(t *testing.T) {
+	t.Parallel()
+	for since, want := range map[time.Duration]struct{ nothing, some bool }{
+		0: {true, true}, 2 * store.ListTime: {true, false}, 2 * emptyTime: {false, false},
+	} {
+		look := looking{time.Now().Add(-since)}
+		if nothing, some := look.left(0) > 0, look.left(1) > 0; nothing != want.nothing || some != want.some {
+			t.Errorf("after %s: with nothing %v, with some %v, want %+v", since, nothing, some, want)
+		}
+		if look.next(0) > store.ListTime {
+			t.Errorf("after %s: looks for %s at once", since, look.next(0))
+		}
+	}
 }

@@ -3,15 +3,10 @@ package api
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/rowcall/rowcall/store"
 	"github.com/rowcall/rowcall/subscriptions"
 )
-
-// searchTime bounds the time in which a list looks for events that an expression
-// selects: what was found by then is a page, and the next goes on.
-const searchTime = store.ListTime * 3 / 2
 
 // searchBatch is how many events are looked at together.
 const searchBatch = 200
@@ -20,7 +15,6 @@ const searchBatch = 200
 type search struct {
 	api    *API
 	filter *subscriptions.Filter
-	ends   time.Time
 }
 
 // newSearch reads query.filter; nil where there is none.
@@ -35,14 +29,8 @@ func (a *API) newSearch(text string) (*search, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &search{a, a.programs.Filter(text), time.Now().Add(searchTime)}, nil
+	return &search{a, a.programs.Filter(text)}, nil
 }
-
-// over reports whether the time is up.
-func (s *search) over() bool { return s != nil && time.Now().After(s.ends) }
-
-// left is the time that is left.
-func (s *search) left() time.Duration { return time.Until(s.ends) }
 
 // selects reports whether an event is looked for. One that the expression fails
 // on, as for lack of a member, is not.

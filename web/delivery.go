@@ -53,8 +53,8 @@ func deliveryTitle(d *client.Delivery) string {
 // relatedLimit is how many deliveries of the same key are looked at.
 const relatedLimit = 100
 
-// relatedTime is how long that may take: among a million deliveries of a
-// subscription, finding those of one key means to look at all.
+// relatedTime is how long that may take: deliveries that order no key are looked at
+// one by one, by the keys of their events.
 const relatedTime = 100 * time.Millisecond
 
 func readDelivery(v *visit) (deliveryView, error) {

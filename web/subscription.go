@@ -15,6 +15,7 @@ type subscriptionView struct {
 	Row      client.BoardRow
 	Groups   []groupRow
 	Attempts []attemptRow
+	Earlier  string // where the attempts go on
 	Settings []settingGroup
 	Changes  []changeRow // newest first; of an admin alone
 	Owed     int64
@@ -69,6 +70,7 @@ func showSubscription(v *visit) error {
 		return err
 	}
 	view.Attempts = attemptRows(tries.Items)
+	view.Earlier = nextPage(&url.URL{Path: "/attempts", RawQuery: url.Values{"subscription": {view.ID}}.Encode()}, tries.NextCursor)
 	if view.Settings, err = settingsOf(view.Subscription); err != nil {
 		return err
 	}
