@@ -111,7 +111,7 @@ func TestLatencyBesideAReplayThatGoesOnAfterAKill(t *testing.T) {
 		slices.Sort(ps)
 		return ps[len(ps)/2]
 	}
-	for round := range 5 {
+	for round := range 3 {
 		before := delivered()
 		waitFor(t, time.Minute, "events are replayed", func() bool { return delivered() > before }, w.gateway.tail)
 		before = delivered()
