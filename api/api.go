@@ -39,6 +39,7 @@ type Config struct {
 	Draft         Drafter                         // makes what GET /v1/deliveries/{id}/request shows; default: an error
 	Ready         func(ctx context.Context) error // a further condition of /readyz, such as not draining; its text is shown
 	HeartbeatAge  time.Duration                   // a source whose heartbeat came back longer ago is not ready; default 45s
+	FailuresAlone bool                            // only tries that failed are in the history: how many were delivered, it does not say
 	StartingAge   time.Duration                   // a source may be starting for this long and count as ready; default 60s
 	MetricsAge    time.Duration                   // rows are read for /metrics at most once in this time; default 5s
 	Subscriptions int                             // subscriptions with labels of their own in /metrics, the rest are summed; default 200

@@ -65,9 +65,9 @@ type boardRow struct {
 // recentTries is how the last hour went, minute by minute.
 type recentTries struct {
 	From         time.Time `json:"from" doc:"When the first minute begins."`
-	Delivered    []int64   `json:"delivered" doc:"Events that were accepted in each of 60 minutes, replays included; the newest has not ended. Some seconds behind. With ROWCALL_ATTEMPTS=failures, 0."`
+	Delivered    *[]int64  `json:"delivered" doc:"Events that were accepted in each of 60 minutes, replays included; the newest has not ended. Some seconds behind. null: not known, with ROWCALL_ATTEMPTS=failures."`
 	Failed       []int64   `json:"failed" doc:"Tries that failed."`
-	DrainSeconds *float64  `json:"drain_seconds" doc:"Until what waits has gone, at the rate of the last five minutes: at most, as waiting is. null: nothing waits, something holds it, or nothing went."`
+	DrainSeconds *float64  `json:"drain_seconds" doc:"Until what waits has gone, at the rate of the last five minutes: at most, as waiting is. null: nothing waits, something holds it, nothing went, or it is not known what did."`
 }
 
 type logCount struct {

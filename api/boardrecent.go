@@ -30,12 +30,16 @@ func (a *API) addRecent(ctx context.Context, rows []boardRow, now time.Time) err
 	}
 	for i := range rows {
 		rows[i].Recent = rows[i].recent(tries[rows[i].Subscription], from, now)
+		if a.config.FailuresAlone {
+			rows[i].Recent.Delivered, rows[i].Recent.DrainSeconds = nil, nil
+		}
 	}
 	return nil
 }
 
 func (r *boardRow) recent(tries []store.Tries, from, now time.Time) *recentTries {
-	of := &recentTries{From: from, Delivered: make([]int64, recentMinutes), Failed: make([]int64, recentMinutes)}
+	delivered, failed := make([]int64, recentMinutes), make([]int64, recentMinutes)
+	of := &recentTries{From: from, Delivered: &delivered, Failed: failed}
 	since := from.Add(store.MinuteStep * (recentMinutes - drainMinutes))
 	var went int64
 	for _, t := range tries {
@@ -43,7 +47,7 @@ func (r *boardRow) recent(tries []store.Tries, from, now time.Time) *recentTries
 		if n < 0 || n >= recentMinutes {
 			continue
 		}
-		of.Delivered[n], of.Failed[n] = t.Delivered, t.Failed
+		delivered[n], failed[n] = t.Delivered, t.Failed
 		if !t.At.Before(since) {
 			went += t.Own
 		}

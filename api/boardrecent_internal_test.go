@@ -31,7 +31,7 @@ func TestADrainIsEstimatedByWhatWentOfItsOwn(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
-	if r := (&boardRow{}).recent([]store.Tries{lately}, from, now); r.Delivered[57] != 540 || r.Failed[57] != 3 || len(r.Delivered) != 60 {
+	if r := (&boardRow{}).recent([]store.Tries{lately}, from, now); (*r.Delivered)[57] != 540 || r.Failed[57] != 3 || len(*r.Delivered) != 60 {
 		t.Errorf("%+v", r)
 	}
 }

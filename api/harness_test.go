@@ -38,7 +38,7 @@ type world struct {
 	cipher *subscriptions.Cipher
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, change ...func(*api.Config)) *world {
 	t.Helper()
 	url, cipher := storetest.URL(t), storetest.Cipher(t)
 	w := &world{
@@ -62,14 +62,18 @@ func newWorld(t *testing.T) *world {
 		}
 		w.keys[scope] = key
 	}
-	w.api, err = api.New(w.store, api.Config{
+	config := api.Config{
 		URLs: anyURL{}, Registry: prometheus.NewRegistry(), Logger: zerolog.New(w.logs),
 		MetricsAge: time.Nanosecond,
 		Draft: func(sub *subscriptions.Subscription, e *store.Event, replay store.JobID, at time.Time, attempt int) (api.Draft, error) {
 			d, err := dispatch.NewDraft(sub, e, replay, at, attempt, "v0")
 			return api.Draft(d), err
 		},
-	})
+	}
+	for _, f := range change {
+		f(&config)
+	}
+	w.api, err = api.New(w.store, config)
 	if err != nil {
 		t.Fatal(err)
 	}

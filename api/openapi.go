@@ -121,8 +121,8 @@ func documentProblems(op *huma.Operation) {
 	delete(op.Responses, "default")
 }
 
-// tidySchema corrects what the generator assumes: arrays are never null here,
-// pointers to objects may be. Then it adds what contract says of the members.
+// tidySchema corrects what the generator assumes: arrays are null here
+// where they are pointers, and pointers to objects may be. Then it adds what contract says of the members.
 func tidySchema(name string, schema *huma.Schema, t reflect.Type) {
 	if schema.Properties == nil {
 		return
@@ -132,7 +132,7 @@ func tidySchema(name string, schema *huma.Schema, t reflect.Type) {
 	for _, property := range slices.Sorted(maps.Keys(schema.Properties)) {
 		s := schema.Properties[property]
 		if s.Type == huma.TypeArray {
-			s.Nullable = false
+			s.Nullable = nullable[property]
 		}
 		if s.Ref != "" && nullable[property] {
 			s = &huma.Schema{OneOf: []*huma.Schema{{Ref: s.Ref}, {Type: "null"}}}

@@ -31,16 +31,16 @@ type captured struct {
 
 type statsSum struct {
 	Captured  *int64   `json:"captured" doc:"Events that came into the log. null: not known, of one subscription, or for a restricted key."`
-	Delivered int64    `json:"delivered" doc:"Events that were accepted, replays included; with ROWCALL_ATTEMPTS=failures, 0."`
+	Delivered *int64   `json:"delivered" doc:"Events that were accepted, replays included. null: not known, with ROWCALL_ATTEMPTS=failures."`
 	Failed    int64    `json:"failed" doc:"Tries that failed."`
-	P50       *float64 `json:"p50_ms" doc:"Half of the tries took no longer, to a fifth of it; null: there were none."`
+	P50       *float64 `json:"p50_ms" doc:"Half of the tries took no longer, to a fifth of it; null: there were none, or it is not known, as delivered."`
 	P95       *float64 `json:"p95_ms"`
 }
 
 type statsStep struct {
 	At        time.Time `json:"at" doc:"When it begins."`
 	Captured  *int64    `json:"captured"`
-	Delivered int64     `json:"delivered"`
+	Delivered *int64    `json:"delivered"`
 	Failed    int64     `json:"failed"`
 	P50       *float64  `json:"p50_ms"`
 	P95       *float64  `json:"p95_ms"`
@@ -120,6 +120,12 @@ func (a *API) stats(ctx context.Context, name string, of subscriptions.ID) (*sta
 	}
 	out.Series = chart(from, step, steps, counts, heads)
 	out.Sum = sumOf(counts, heads)
+	if a.config.FailuresAlone { // of what failed, none of this can be told
+		out.Sum.Delivered, out.Sum.P50, out.Sum.P95 = nil, nil, nil
+		for i := range out.Series {
+			out.Series[i].Delivered, out.Series[i].P50, out.Series[i].P95 = nil, nil, nil
+		}
+	}
 	return &statsOutput{Body: out}, nil
 }
 
@@ -170,7 +176,7 @@ func (a *API) addBalance(ctx context.Context, out *stats, of subscriptions.ID) e
 func chart(from time.Time, step time.Duration, steps int, counts []store.AttemptCount, heads []store.Offset) []statsStep {
 	all := make([]statsStep, steps)
 	for i := range all {
-		all[i].At = from.Add(step * time.Duration(i))
+		all[i].At, all[i].Delivered = from.Add(step*time.Duration(i)), new(int64)
 		if heads != nil && heads[i] != 0 {
 			all[i].Captured = new(int64(max(0, heads[i+1]-heads[i])))
 		}
@@ -181,7 +187,7 @@ func chart(from time.Time, step time.Duration, steps int, counts []store.Attempt
 		if n < 0 || n >= steps {
 			continue // of a clock that is ahead
 		}
-		all[n].Delivered, all[n].Failed = c.Delivered, c.Failed
+		all[n].Delivered, all[n].Failed = &c.Delivered, c.Failed
 		all[n].P50, all[n].P95 = quantile(c, 0.5), quantile(c, 0.95)
 	}
 	return all
@@ -189,7 +195,7 @@ func chart(from time.Time, step time.Duration, steps int, counts []store.Attempt
 
 func sumOf(counts []store.AttemptCount, heads []store.Offset) statsSum {
 	all := store.SumAttempts(counts)
-	sum := statsSum{Delivered: all.Delivered, Failed: all.Failed, P50: quantile(&all, 0.5), P95: quantile(&all, 0.95)}
+	sum := statsSum{Delivered: &all.Delivered, Failed: all.Failed, P50: quantile(&all, 0.5), P95: quantile(&all, 0.95)}
 	if len(heads) > 0 && heads[0] != 0 {
 		sum.Captured = new(int64(heads[len(heads)-1] - heads[0]))
 	}

@@ -34,7 +34,7 @@ func TestStatsAccountForEventsAndShowHowTriesWent(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if s.Sum.Delivered+s.Sum.Failed == tries {
+			if *s.Sum.Delivered+s.Sum.Failed == tries {
 				return s
 			}
 			select {
@@ -46,7 +46,7 @@ func TestStatsAccountForEventsAndShowHowTriesWent(t *testing.T) {
 	}
 	for window, steps := range map[string]int{"": 60, "hour": 60, "day": 96, "week": 84} {
 		s := get(func() (client.Stats, error) { return c.Stats(t.Context(), window) }, 3)
-		if len(s.Series) != steps || s.Sum.Delivered != 2 || s.Sum.Failed != 1 || s.Captured == nil || *s.Captured != 6 || s.Sum.Captured == nil || *s.Sum.Captured != 6 {
+		if len(s.Series) != steps || *s.Sum.Delivered != 2 || s.Sum.Failed != 1 || s.Captured == nil || *s.Captured != 6 || s.Sum.Captured == nil || *s.Sum.Captured != 6 {
 			t.Errorf("%s: %d steps, %+v, captured %v", window, len(s.Series), s.Sum, s.Captured)
 		}
 		if len(s.Sources) != 1 || s.Sources[0] != (client.Captured{Source: "shop", Events: 6}) {
@@ -97,4 +97,38 @@ func TestStatsAccountForEventsAndShowHowTriesWent(t *testing.T) {
 	}
 	w.do(request{method: "GET", path: "/v1/subscriptions/" + other + "/stats", key: key}).problem(t, http.StatusNotFound, "not-found")
 	w.do(request{method: "GET", path: "/v1/stats?window=year", scope: api.ScopeRead}).problem(t, http.StatusUnprocessableEntity, "validation")
+}
+
+// Where successes are not in the history, nothing is told by their absence.
+func TestWithFailuresAloneInTheHistoryWhatWasDeliveredIsNotKnown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *api.Config) { c.FailuresAlone = true })
+	claim, _ := w.claim("shop")
+	id, _ := w.subscribe("own")["id"].(string)
+	w.write(claim, 0x100, 2, func(int) string { return "{}" })
+	if err := w.store.SaveAttempts(t.Context(), []store.Attempt{{At: time.Now(), Lane: w.laneOf(id), Offset: 1, Attempt: 1, Duration: time.Second, Outcome: 1, Status: 500}}); err != nil {
+		t.Fatal(err)
+	}
+	c := w.client(api.ScopeRead)
+	var s client.Stats
+	for late := time.After(tailPatience); s.Sum.Failed != 1; {
+		var err error
+		if s, err = c.SubscriptionStats(t.Context(), id, ""); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-late:
+			t.Fatalf("counted %+v", s.Sum)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	for _, of := range append(s.Series, client.StatsStep{StatsSum: s.Sum}) {
+		if of.Delivered != nil || of.P50 != nil || of.P95 != nil {
+			t.Fatalf("told of %s: %+v", of.At, of.StatsSum)
+		}
+	}
+	board, err := c.Endpoints(t.Context(), client.BoardQuery{Recent: true})
+	if r := board.Items[0].Recent; err != nil || r.Delivered != nil || len(r.Failed) != 60 || r.DrainSeconds != nil {
+		t.Errorf("%+v, %v", r, err)
+	}
 }

@@ -120,9 +120,12 @@ func charts(s *client.Stats, now time.Time) []chart {
 		if of.Captured != nil {
 			captured[i] = new(float64(*of.Captured) / seconds)
 		}
-		delivered[i] = new(float64(of.Delivered) / seconds)
 		p50[i], p95[i] = of.P50, of.P95
-		if tries := of.Delivered + of.Failed; tries > 0 {
+		if of.Delivered == nil {
+			continue
+		}
+		delivered[i] = new(float64(*of.Delivered) / seconds)
+		if tries := *of.Delivered + of.Failed; tries > 0 {
 			failed[i] = new(100 * float64(of.Failed) / float64(tries))
 		}
 	}
@@ -131,7 +134,10 @@ func charts(s *client.Stats, now time.Time) []chart {
 	if s.Captured == nil {
 		flow = newChart("Events a second", times, now, line{"delivered", delivered, perSecond})
 	}
-	flow.Main, flow.More = number(s.Sum.Delivered), "delivered, "+perSecond(float64(s.Sum.Delivered)/span)+" on average"
+	flow.Main, flow.More = unknown, "delivered: only tries that failed are kept"
+	if n := s.Sum.Delivered; n != nil {
+		flow.Main, flow.More = number(*n), "delivered, "+perSecond(float64(*n)/span)+" on average"
+	}
 	if s.Sum.Captured != nil {
 		flow.More += " · " + number(*s.Sum.Captured) + " captured"
 	}
@@ -145,7 +151,9 @@ func charts(s *client.Stats, now time.Time) []chart {
 	}
 	failures := newChart("Failed tries", times, now, line{"failed", failed, func(v float64) string { return percent(new(v / 100)) }})
 	failures.Main, failures.More = unknown, "no try was made"
-	if tries := s.Sum.Delivered + s.Sum.Failed; tries > 0 {
+	if s.Sum.Delivered == nil {
+		failures.More = plural(s.Sum.Failed, "try", "tries") + " failed; how many were made is not kept"
+	} else if tries := *s.Sum.Delivered + s.Sum.Failed; tries > 0 {
 		failures.Main, failures.More = percent(new(float64(s.Sum.Failed)/float64(tries))), "of "+plural(tries, "try", "tries")
 	}
 	return []chart{flow, latency, failures}

@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/rowcall/rowcall/api/client"
@@ -20,10 +21,13 @@ func sparkOf(r *client.RecentTries) spark {
 		return spark{Text: unknown}
 	}
 	var delivered, failed, top int64
-	both := make([]int64, len(r.Delivered))
-	for i := range r.Delivered {
-		delivered, failed = delivered+r.Delivered[i], failed+r.Failed[i]
-		both[i] = r.Delivered[i] + r.Failed[i]
+	both := slices.Clone(r.Failed)
+	for i := range both {
+		failed += both[i]
+		if r.Delivered != nil {
+			delivered += r.Delivered[i]
+			both[i] += r.Delivered[i]
+		}
 		top = max(top, both[i])
 	}
 	var s spark
@@ -34,6 +38,10 @@ func sparkOf(r *client.RecentTries) spark {
 		s.Delivered = steps(r.Delivered, top)
 	}
 	switch {
+	case r.Delivered == nil && failed > 0:
+		s.Text = number(failed) + " failed"
+	case r.Delivered == nil:
+		s.Text = unknown
 	case failed > 0:
 		s.Text = number(delivered) + " delivered, " + number(failed) + " failed"
 	case delivered > 0:

@@ -35,7 +35,7 @@ type BoardRow struct {
 // RecentTries is how the last hour went, minute by minute.
 type RecentTries struct {
 	From         time.Time `json:"from"`
-	Delivered    []int64   `json:"delivered"`
+	Delivered    []int64   `json:"delivered"` // nil: only failures are in the history
 	Failed       []int64   `json:"failed"`
 	DrainSeconds *float64  `json:"drain_seconds"` // at most; nil: nothing waits, is held, or nothing went
 }

@@ -28,9 +28,9 @@ type Captured struct {
 // StatsSum is the sum of a series. What is nil is not known, or there was none.
 type StatsSum struct {
 	Captured  *int64   `json:"captured"`
-	Delivered int64    `json:"delivered"`
-	Failed    int64    `json:"failed"` // tries
-	P50       *float64 `json:"p50_ms"` // of tries
+	Delivered *int64   `json:"delivered"` // nil: only failures are in the history
+	Failed    int64    `json:"failed"`    // tries
+	P50       *float64 `json:"p50_ms"`    // of tries
 	P95       *float64 `json:"p95_ms"`
 }
 

@@ -181,7 +181,10 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 		Draining: ctx.Done(),
 		Draft:    draft,
 		Ready:    serving(ctx),
-		Logger:   log.With().Str("component", "api").Logger(),
+
+		FailuresAlone: c.attempts == "failures",
+
+		Logger: log.With().Str("component", "api").Logger(),
 	})
 	if err != nil {
 		return fmt.Errorf("make api: %w", err)
