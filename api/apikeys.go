@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -22,10 +24,13 @@ type apiKey struct {
 	Labels     map[string]string `json:"labels" doc:"It is restricted to subscriptions that have them all."`
 	Bootstrap  bool              `json:"bootstrap" doc:"It is the one of ROWCALL_API_KEY."`
 	Person     bool              `json:"person" doc:"It is no key, but somebody who signs in by OpenID Connect: to revoke it ends their sessions, and their next sign-in brings it back."`
+	Issuer     string            `json:"issuer" doc:"The provider that vouches for the person; empty: it is a key."`
+	Subject    string            `json:"subject" doc:"Who the person is to that provider, for ever; empty: it is a key."`
 	CreatedAt  time.Time         `json:"created_at"`
 	CreatedBy  string            `json:"created_by" doc:"Id of the key that made it; empty: the configuration."`
 	ExpiresAt  *time.Time        `json:"expires_at"`
 	LastUsedAt *time.Time        `json:"last_used_at" doc:"Written at most once a minute."`
+	RevokedAt  *time.Time        `json:"revoked_at" doc:"Or when the person lost all rights; null: it counts."`
 	Key        string            `json:"key,omitempty" doc:"In the answer to create, and never again."`
 }
 
@@ -34,6 +39,8 @@ func showAPIKey(k store.APIKey) apiKey {
 		ID: k.ID, Name: k.Name, Scopes: k.Scopes, Labels: k.Labels, Bootstrap: k.Bootstrap, Person: k.Person != "", CreatedAt: k.CreatedAt,
 		CreatedBy: k.CreatedBy, ExpiresAt: optionalTime(k.ExpiresAt), LastUsedAt: optionalTime(k.LastUsedAt),
 	}
+	out.RevokedAt = optionalTime(k.RevokedAt)
+	out.Issuer, out.Subject, _ = strings.Cut(k.Person, " ") // no URL has a space
 	if out.Labels == nil {
 		out.Labels = map[string]string{}
 	}
@@ -49,7 +56,10 @@ type newAPIKey struct {
 }
 
 type (
-	apiKeysInput  struct{ PageInput }
+	apiKeysInput struct {
+		PageInput
+		Revoked bool `query:"revoked" doc:"Those that were revoked too, and people who may do nothing any more."`
+	}
 	apiKeysOutput struct{ Body page[apiKey] }
 	apiKeyInput   struct {
 		RawBody []byte `contentType:"application/json"`
@@ -65,7 +75,7 @@ func (a *API) registerAPIKeys() {
 	const base = "/v1/api-keys"
 	handle(a, huma.Operation{
 		OperationID: "list-api-keys", Method: http.MethodGet, Path: base, Tags: tags,
-		Summary: "List API keys that were not revoked, by id",
+		Summary: "List API keys that were not revoked, or all there were, by id",
 	}, ScopeAdmin, a.listAPIKeys)
 	handle(a, huma.Operation{
 		OperationID: "create-api-key", Method: http.MethodPost, Path: base, Tags: tags,
@@ -83,18 +93,19 @@ func (a *API) registerAPIKeys() {
 }
 
 func (a *API) listAPIKeys(ctx context.Context, in *apiKeysInput) (*apiKeysOutput, error) {
-	after, err := openCursor("api-keys", "", in.Cursor)
+	filters := joinFilters(strconv.FormatBool(in.Revoked))
+	after, err := openCursor("api-keys", filters, in.Cursor)
 	if err != nil {
 		return nil, err
 	}
-	found, err := a.store.APIKeys(ctx, after, in.Limit+1)
+	found, err := a.store.APIKeys(ctx, after, in.Revoked, in.Limit+1)
 	if err != nil {
 		return nil, err
 	}
 	out := &apiKeysOutput{Body: page[apiKey]{Items: []apiKey{}}}
 	for i, k := range found {
 		if i == in.Limit {
-			out.Body.NextCursor = sealCursor("api-keys", "", found[i-1].ID)
+			out.Body.NextCursor = sealCursor("api-keys", filters, found[i-1].ID)
 			break
 		}
 		out.Body.Items = append(out.Body.Items, showAPIKey(k))

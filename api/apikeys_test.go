@@ -70,7 +70,7 @@ func TestAKeyIsMadeShownOnceUsedAndRevoked(t *testing.T) {
 	if err == nil {
 		err = w.store.SetBootstrapKey(t.Context(), hash)
 	}
-	keys, err2 := w.store.APIKeys(t.Context(), "", 100)
+	keys, err2 := w.store.APIKeys(t.Context(), "", false, 100)
 	if err != nil || err2 != nil {
 		t.Fatal(err, err2)
 	}

@@ -25,6 +25,7 @@ type APIKey struct {
 	CreatedBy  string            // id of the key that made it; empty: the configuration
 	Parent     string            // of a session: the id of its key, whose Scopes are its own; else empty
 	Person     string            // who signs in elsewhere, by issuer and subject; empty: it is a key
+	RevokedAt  time.Time         // or when the person lost all rights; zero: it counts
 }
 
 // Instances that start at the same moment take turns: else each would revoke

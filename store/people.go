@@ -41,7 +41,7 @@ func (s *Store) SavePerson(ctx context.Context, key *APIKey) error {
 		if before != nil && before.Name == name && slices.Equal(before.Scopes, key.Scopes) {
 			return nil
 		}
-		return auditPerson(ctx, tx, key.ID, before, &keySeen{Name: name, Scopes: key.Scopes})
+		return auditPerson(ctx, tx, key.ID, before, &keySeen{Name: name, Scopes: key.Scopes, Person: cleanText(key.Person)})
 	})
 	if err != nil {
 		return fmt.Errorf("save person: %w", err)
@@ -73,7 +73,7 @@ func (s *Store) EndPerson(ctx context.Context, person string) error {
 
 func readPerson(ctx context.Context, tx pgx.Tx, person string) (*keySeen, error) {
 	var id string
-	var seen keySeen
+	seen := keySeen{Person: cleanText(person)}
 	err := tx.QueryRow(ctx, personSQL, cleanText(person)).Scan(&id, &seen.Name, &seen.Scopes, &seen.ExpiresAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil

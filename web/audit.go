@@ -15,7 +15,7 @@ const auditLimit = 50
 // changeRow is a change in words.
 type changeRow struct {
 	client.Change
-	Who    string // the key's name, or its id where it was revoked
+	Who    string // the key's name, or its id where the visitor may not know it
 	What   string
 	Name   string // the object's, or its id
 	Link   string // the object's page; empty: it has none

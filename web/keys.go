@@ -57,13 +57,14 @@ func keyState(key *client.APIKey, now time.Time) state {
 }
 
 // keyNames are the names of keys by their ids, as far as the visitor may know
-// them: whoever is no admin knows his own.
+// them: whoever is no admin knows his own. Those that were revoked are among them,
+// for what they did stays.
 func (v *visit) keyNames() (map[string]string, error) {
 	names := map[string]string{v.user.Key: v.user.Name}
 	if !v.may("admin") {
 		return names, nil
 	}
-	for key, err := range client.All(v.Context(), client.PageQuery{Limit: 1000}, v.api.APIKeys) {
+	for key, err := range client.All(v.Context(), client.PageQuery{Limit: 1000}, v.api.APIKeysEver) {
 		if err != nil {
 			return nil, err
 		}

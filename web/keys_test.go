@@ -130,3 +130,14 @@ func TestTheAuditTrailSaysWhoChangedWhatFromWhatToWhat(t *testing.T) {
 		t.Error("the subscription's page lacks its history")
 	}
 }
+
+func TestWhoMadeAKeyIsNamedAfterTheirOwnWasRevoked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.exec(`INSERT INTO rowcall.api_keys (id, name, hash, scopes, person, revoked_at) VALUES ('key_ada', 'ada@example.com', '\x01', '{admin}', 'https://login.example.com 7', now())`)
+	w.exec(`INSERT INTO rowcall.api_keys (id, name, hash, scopes, created_by) VALUES ('key_hers', 'hers', '\x02', '{read}', 'key_ada')`)
+	page := w.page("/keys")
+	if !strings.Contains(page, "by ada@example.com") || strings.Contains(page, "/keys/key_ada/revoke") {
+		t.Errorf("the keys are\n%s", page)
+	}
+}

@@ -15,10 +15,13 @@ type APIKey struct {
 	Labels     map[string]string `json:"labels"` // restrict it to subscriptions that have them all
 	Bootstrap  bool              `json:"bootstrap"`
 	Person     bool              `json:"person"` // who signs in by OpenID Connect: no key
+	Issuer     string            `json:"issuer"`
+	Subject    string            `json:"subject"` // who the person is to the issuer
 	CreatedAt  time.Time         `json:"created_at"`
 	CreatedBy  string            `json:"created_by"`
 	ExpiresAt  *time.Time        `json:"expires_at"` // nil: never
 	LastUsedAt *time.Time        `json:"last_used_at"`
+	RevokedAt  *time.Time        `json:"revoked_at"`    // nil: it counts
 	Key        string            `json:"key,omitempty"` // in the answer to create only
 }
 
@@ -33,6 +36,14 @@ type NewAPIKey struct {
 // APIKeys lists keys that were not revoked, by id.
 func (c *Client) APIKeys(ctx context.Context, q PageQuery) (page Page[APIKey], err error) {
 	return page, c.get(ctx, &page, q.values(), "v1", "api-keys")
+}
+
+// APIKeysEver lists those that were revoked too, and people who may do nothing any
+// more, by id.
+func (c *Client) APIKeysEver(ctx context.Context, q PageQuery) (page Page[APIKey], err error) {
+	query := q.values()
+	query.Set("revoked", "true")
+	return page, c.get(ctx, &page, query, "v1", "api-keys")
 }
 
 // CreateAPIKey makes one. The answer holds the key, which is not shown again.

@@ -24,9 +24,8 @@ type checkCmd struct {
 // Help is shown below the summary.
 func (checkCmd) Help() string {
 	return `It connects as serve would, creates nothing and changes nothing. What the configuration file declares is judged as serve
-would, but for what the store alone tells: names that another owner declares, and expressions, which need the tables
-that were captured. Every fault comes with its remedy, mostly SQL. Exit code 1 where there is a fault; warnings do not
-count.
+would, but for expressions, which need the tables that were captured. Every fault comes with its remedy, mostly SQL. Exit
+code 1 where there is a fault; warnings do not count.
 
 Example:
   ROWCALL_DATABASE_URL='postgres://app:secret@db/app?sslmode=verify-full' rowcall check`
@@ -59,6 +58,7 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 		findings = append(findings, finding{"config", "warning", w.setting + " " + w.problem, w.remedy})
 	}
 	findings = append(findings, checkStore(ctx, store)...)
+	findings = append(findings, checkOwners(ctx, store, doc)...)
 	for i, src := range sources {
 		of, setting := "source", envName("source_url")
 		if i > 0 {
@@ -104,6 +104,34 @@ func printFindings(w io.Writer, findings []finding, output string) error {
 	}
 	_, err := fmt.Fprintf(w, "\n%s, %s\n", plural(count["fault"], "fault"), plural(count["warning"], "warning"))
 	return err
+}
+
+// checkOwners finds what another owner declares already, where there is a store.
+func checkOwners(ctx context.Context, address string, doc declared) []finding {
+	names := make([]string, len(doc.subs))
+	for i := range doc.subs {
+		names[i] = doc.subs[i].name
+	}
+	conn, err := pgx.Connect(ctx, address)
+	if err != nil || len(names) == 0 {
+		return nil // that the store does not answer is said already
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	rows, err := conn.Query(ctx, `SELECT name, managed_by FROM rowcall.subscriptions
+		WHERE deleted_at IS NULL AND managed_by NOT IN ('', $1) AND name = ANY ($2) ORDER BY name`, doc.owner, names)
+	if err != nil {
+		return nil
+	}
+	type owned struct{ Name, Owner string }
+	others, err := pgx.CollectRows(rows, pgx.RowToStructByPos[owned])
+	if err != nil {
+		return nil // no store yet, or one of before there were owners
+	}
+	found := make([]finding, len(others))
+	for i, o := range others {
+		found[i] = finding{"config", "fault", fmt.Sprintf("subscription %q is declared by owner %q already, and owner %s declares it", o.Name, o.Owner, doc.owner), ownerRemedy(o.Owner)}
+	}
+	return found
 }
 
 // checkStore looks at the database that is to hold the schema rowcall.

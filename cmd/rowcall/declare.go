@@ -71,6 +71,12 @@ func (s *settings) checkURLs(d *declaredSub, guard *dispatch.Guard) {
 	}
 }
 
+// ownerRemedy is what to do about a name that an owner declares already.
+func ownerRemedy(owner string) string {
+	return fmt.Sprintf("declare it in one place; where this file was that owner's, under another owner or source name, start once with "+
+		"owner: %q and subscriptions: [], which releases what it declared, then with this one", owner)
+}
+
 // declare makes the subscriptions what the configuration file declares. The log
 // says what changed by the names of members, for values may be secret. Where no
 // owner is known, nothing is declared and nothing ends.
@@ -95,8 +101,7 @@ func declare(ctx context.Context, a *api.API, doc declared, log zerolog.Logger) 
 		for _, f := range found {
 			named := doc.subs[f.Index].fault(f.FieldError)
 			if f.Owner != "" {
-				named.remedy = fmt.Sprintf("declare it in one place; where this file was that owner's, under another owner or source name, start once with "+
-					"owner: %q and subscriptions: [], which releases what it declared, then with this one", f.Owner)
+				named.remedy = ownerRemedy(f.Owner)
 			}
 			faults = append(faults, named)
 		}

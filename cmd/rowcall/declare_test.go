@@ -101,6 +101,15 @@ subscriptions:
 			t.Errorf("error %v", err)
 		}
 	})
+	t.Run("which check finds, and finds nothing in the file of the owner", func(t *testing.T) {
+		for _, owner := range []string{"owner: somebody-else\n", "owner: " + c.sourceName + "\n"} {
+			env := []string{"ROWCALL_DATABASE_URL=" + c.databaseURL, "ROWCALL_EGRESS_ALLOW=private", "PARTNER_TOKEN=x", "ROWCALL_CONFIG=" + file(t, owner+content)}
+			got := call(t, env, "check")
+			if fault := `subscription "paid" is declared by owner "` + c.sourceName + `" already`; strings.Contains(got.stdout, fault) != strings.Contains(owner, "else") {
+				t.Errorf("%s%s%s", owner, got.stdout, got.stderr)
+			}
+		}
+	})
 	for _, secret := range []string{"a-partners-token", "another-token", signing} {
 		if strings.Contains(logs.String(), secret) {
 			t.Error("a secret is logged")
