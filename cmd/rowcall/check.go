@@ -12,20 +12,23 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rowcall/rowcall/capture/postgres"
+	"github.com/rowcall/rowcall/dispatch"
 )
 
 type checkCmd struct {
 	storeFlags
 	sourceFlags
 	egressFlags
+	oidcFlags
 	Output string `short:"o" enum:"table,json" default:"table" placeholder:"FORMAT" help:"table, or json for programs."`
 }
 
 // Help is shown below the summary.
 func (checkCmd) Help() string {
 	return `It connects as serve would, creates nothing and changes nothing. What the configuration file declares is judged as serve
-would, but for expressions, which need the tables that were captured. Every fault comes with its remedy, mostly SQL. Exit
-code 1 where there is a fault; warnings do not count.
+would, but for expressions, which need the tables that were captured, and the provider that people sign in by is asked
+what it says of itself. Every fault comes with its remedy, mostly SQL. Exit code 1 where there is a fault; warnings do not
+count.
 
 Example:
   ROWCALL_DATABASE_URL='postgres://app:secret@db/app?sslmode=verify-full' rowcall check`
@@ -44,7 +47,9 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 	store := c.storeFlags.parse(p.settings)
 	first := c.sourceFlags.parse(p.settings, store)
 	sources := append([]source{first}, p.settings.moreSources(first)...)
-	doc := p.settings.configured(first.name, c.egressFlags.parse(p.settings))
+	guard := c.egressFlags.parse(p.settings)
+	doc := p.settings.configured(first.name, guard)
+	people := c.oidcFlags.parse(p.settings, guard)
 	if err := p.settings.err(); err != nil {
 		return err
 	}
@@ -59,6 +64,7 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 	}
 	findings = append(findings, checkStore(ctx, store)...)
 	findings = append(findings, checkOwners(ctx, store, doc)...)
+	findings = append(findings, checkProvider(ctx, people, guard)...)
 	for i, src := range sources {
 		of, setting := "source", envName("source_url")
 		if i > 0 {
@@ -104,6 +110,21 @@ func printFindings(w io.Writer, findings []finding, output string) error {
 	}
 	_, err := fmt.Fprintf(w, "\n%s, %s\n", plural(count["fault"], "fault"), plural(count["warning"], "warning"))
 	return err
+}
+
+// checkProvider asks the provider that people sign in by, if there is one, for what
+// it says of itself.
+func checkProvider(ctx context.Context, c oidcConfig, guard *dispatch.Guard) []finding {
+	if c.issuer == "" {
+		return nil
+	}
+	transport := guard.Transport()
+	defer transport.CloseIdleConnections()
+	s := &signIn{config: c, client: transport.Client(oidcTimeout, oidcAnswer)}
+	if _, err := s.readMetadata(ctx); err != nil {
+		return []finding{{"people", "fault", fmt.Sprintf("%.500s", err), "correct ROWCALL_OIDC_ISSUER, letter by letter as the provider writes it, or let rowcall reach it (ROWCALL_EGRESS_ALLOW)"}}
+	}
+	return []finding{{"people", "ok", "sign in by " + c.issuer, ""}}
 }
 
 // checkOwners finds what another owner declares already, where there is a store.

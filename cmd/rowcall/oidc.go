@@ -23,6 +23,7 @@ import (
 
 const (
 	oidcTimeout = 10 * time.Second // of everything that one sign-in asks the provider
+	oidcAnswer  = 1 << 20          // most bytes of one answer
 	oidcAtOnce  = 8                // sign-ins that ask the provider at once
 )
 
@@ -55,7 +56,7 @@ func newSignIn(c oidcConfig, transport *dispatch.Transport, people people, log z
 		return nil
 	}
 	return &signIn{
-		config: c, client: transport.Client(oidcTimeout, 1<<20), people: people, log: log, slots: make(chan struct{}, oidcAtOnce),
+		config: c, client: transport.Client(oidcTimeout, oidcAnswer), people: people, log: log, slots: make(chan struct{}, oidcAtOnce),
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rowcall/rowcall/store/storetest"
 	"github.com/rowcall/rowcall/subscriptions"
 	"github.com/rowcall/rowcall/web"
 )
@@ -260,6 +261,21 @@ func TestUserinfoIsAskedForWhatIsMissingAndSaysItOfTheSamePerson(t *testing.T) {
 	} {
 		if all := c.has.with(c.more); all.text("email") != c.address || all.verified() != c.verified {
 			t.Errorf("%s: %v", name, all)
+		}
+	}
+}
+
+func TestCheckAsksTheProviderToo(t *testing.T) {
+	t.Parallel()
+	f := newForger(t)
+	env := []string{
+		"ROWCALL_DATABASE_URL=" + storetest.EmptyURL(t), "ROWCALL_EGRESS_ALLOW=private",
+		"ROWCALL_OIDC_CLIENT_ID=rowcall", "ROWCALL_OIDC_ROLES=ops=read",
+	}
+	for issuer, want := range map[string]string{f.server.URL: "✓ people", f.server.URL + "/": "✗ people"} {
+		got := call(t, append(env, "ROWCALL_OIDC_ISSUER="+issuer), "check")
+		if !strings.Contains(got.stdout, want) || strings.Contains(got.stdout, "ROWCALL_OIDC_ISSUER, letter by letter") != strings.HasSuffix(issuer, "/") {
+			t.Errorf("%s: %s%s", issuer, got.stdout, got.stderr)
 		}
 	}
 }
