@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -22,6 +23,10 @@ import (
 const (
 	listBar     = 200 * time.Millisecond
 	overviewBar = 300 * time.Millisecond
+	// Of a list by what no index helps with, that finds little: a page, and how many
+	// there may be before the first row, or the end.
+	walkBar  = 1300 * time.Millisecond
+	walkMost = 5
 )
 
 // view is something that people look at: a path of the API or of the console.
@@ -29,9 +34,18 @@ type view struct {
 	path   string
 	body   string // of a POST; empty: a GET
 	status int    // that is wanted; 0: 200
+	few    bool   // it is not a full page of the API
+	empty  string // where it goes on, if it has found nothing yet
 }
 
 func (v view) bar() time.Duration {
+	if u, err := url.Parse(v.path); v.few && err == nil {
+		for _, name := range []string{"filter", "where", "reason", "status", "type", "outcome", "since", "until", "within"} {
+			if u.Query().Has(name) {
+				return walkBar
+			}
+		}
+	}
 	if path, _, _ := strings.Cut(v.path, "?"); path == "/" || path == "/metrics" {
 		return overviewBar
 	}
@@ -59,24 +73,53 @@ func pagesPhase(ctx context.Context, w *world, o options, r *report) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(read(response, http.StatusOK), response.Body.Close()); err != nil {
+	_, err = read(response, http.StatusOK)
+	if err := errors.Join(err, response.Body.Close()); err != nil {
 		return fmt.Errorf("sign in: %w", err)
 	}
 	for _, v := range views {
 		took := make([]time.Duration, 1+max(3, o.rounds)) // the first warms up
 		for i := range took {
-			if took[i], err = w.look(ctx, browser, v); err != nil {
+			if took[i], err = w.look(ctx, browser, &v); err != nil {
 				return err
 			}
 		}
 		slices.Sort(took[1:])
 		r.showPage(v, took[1:][len(took[1:])/2], slices.Max(took))
+		if err := w.goOn(ctx, browser, v, r); err != nil {
+			return err
+		}
 	}
 	return w.stopRowcall()
 }
 
-// look asks for a view as people do, and says how long the whole answer took.
-func (w *world) look(ctx context.Context, browser *http.Client, v view) (time.Duration, error) {
+// goOn asks for further pages of a list that has found nothing yet, and says how many
+// there are before the first row, or the end.
+func (w *world) goOn(ctx context.Context, browser *http.Client, v view, r *report) (err error) {
+	pages, begun := 1, time.Now()
+	for path := v.path; v.empty != "" && pages <= 10*walkMost; pages++ {
+		u, err := url.Parse(path)
+		if err != nil {
+			return err
+		}
+		q := u.Query()
+		q.Set("cursor", v.empty)
+		u.RawQuery = q.Encode()
+		further := view{path: u.String()}
+		if _, err = w.look(ctx, browser, &further); err != nil {
+			return err
+		}
+		v.empty = further.empty
+	}
+	if pages > 1 {
+		r.showFurther(v, pages, time.Since(begun))
+	}
+	return nil
+}
+
+// look asks for a view as people do, and says how long the whole answer took. It
+// notes in v what was found.
+func (w *world) look(ctx context.Context, browser *http.Client, v *view) (took time.Duration, err error) {
 	method, reader := http.MethodGet, io.Reader(nil)
 	if v.body != "" {
 		method, reader = http.MethodPost, bytes.NewReader([]byte(v.body))
@@ -96,20 +139,32 @@ func (w *world) look(ctx context.Context, browser *http.Client, v view) (time.Du
 	if err != nil {
 		return 0, err
 	}
-	err = errors.Join(read(response, max(v.status, 200)), response.Body.Close())
-	if err != nil {
-		err = fmt.Errorf("%s: %w", v.path, err)
+	text, err := read(response, max(v.status, 200))
+	if err = errors.Join(err, response.Body.Close()); err != nil {
+		return 0, fmt.Errorf("%s: %w", v.path, err)
 	}
-	return time.Since(begun), err
+	took = time.Since(begun)
+	var list struct {
+		Items      []json.RawMessage `json:"items"`
+		NextCursor *string           `json:"next_cursor"`
+	}
+	v.few, v.empty = true, ""
+	if client != browser && json.Unmarshal(text, &list) == nil {
+		v.few = len(list.Items) < 100
+		if len(list.Items) == 0 && list.NextCursor != nil {
+			v.empty = *list.NextCursor
+		}
+	}
+	return took, nil
 }
 
 // read reads an answer, which is to have a status.
-func read(response *http.Response, status int) error {
+func read(response *http.Response, status int) ([]byte, error) {
 	text, err := io.ReadAll(response.Body)
 	if err == nil && response.StatusCode != status {
 		err = fmt.Errorf("%s: %.300s", response.Status, text)
 	}
-	return err
+	return text, err
 }
 
 // list is a list of the API: its path, the values of its filters in the order in

@@ -17,7 +17,8 @@ const (
 )
 
 // filling puts into the store, by SQL and while rowcall is down, what would take it
-// hours: attempts of the last day, dead letters of which half are one lane's, the
+// hours: attempts that ended two hours ago, dead letters of which half are one lane's, others
+// without a key, the
 // audit trail and jobs. The lane numbers are 1 to 1000, in the order of subscriptions.
 var filling = []string{
 	// What is in the log was delivered, but for the dead letters.
@@ -33,7 +34,7 @@ var filling = []string{
 	  END LOOP;
 	END $$`,
 	`INSERT INTO rowcall.attempts (at, lane, "offset", attempt, duration, status, outcome, reason, detail)
-	SELECT now() - (` + rows + ` - i) * interval '80 ms', CASE WHEN i % 2 = 0 THEN 1 ELSE 1 + i % 999 END, i, 1, 3000,
+	SELECT now() - interval '2 hours' - (` + rows + ` - i) * interval '40 ms', CASE WHEN i % 2 = 0 THEN 1 ELSE 1 + i % 999 END, i, 1, 3000,
 	  CASE WHEN i % 10 = 0 THEN 500 ELSE 200 END, CASE WHEN i % 10 = 0 THEN 1 ELSE 0 END, CASE WHEN i % 10 = 0 THEN 'server_error' END,
 	  CASE WHEN i % 10 = 0 THEN '{"error": "500 Internal Server Error", "body": "no"}'::jsonb END
 	FROM generate_series(1, ` + rows + `) i`,
@@ -49,6 +50,9 @@ var filling = []string{
 	    'source', e.source, 'generation', e.generation, 'kind', e.kind, 'relation', e.relation, 'type', e.type, 'key', e.key) END,
 	  CASE WHEN i <= 100000 THEN e.data END
 	FROM generate_series(1, ` + rows + `) i JOIN rowcall.events e ON e."offset" = i`,
+	// Of a subscription that orders nothing.
+	`INSERT INTO rowcall.deliveries (lane, "offset", state, keys, attempts, first_failed_at, updated_at, reason, error)
+	SELECT 1000, i, 'dead', '{}', 12, now(), now(), 'tls', 'certificate has expired' FROM generate_series(1, ` + rows + ` / 2) i`,
 	`INSERT INTO rowcall.audit (at, actor, action, object)
 	SELECT now() - (` + rows + ` - i) * interval '30 s', 'key_' || i % 50, (ARRAY['pause-subscription', 'resume-subscription', 'patch-subscription'])[1 + i % 3],
 	  'subscription/sub_' || i % 1000

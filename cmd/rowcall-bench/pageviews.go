@@ -72,7 +72,7 @@ func listViews(busy, idle, id, key string, ago func(int) string) (views []view) 
 	add(list{
 		name: "attempts", path: "/v1/attempts", filters: []filter{{name: "subscription"}, {name: "event"}, {name: "delivery"}, {name: "outcome"}},
 		positions: depths(func(n int64) string {
-			return number(time.Now().Add(-time.Duration(pagesRows-n)*80*time.Millisecond).UnixMicro()) + ".1." + number(n)
+			return number(time.Now().Add(-2*time.Hour-time.Duration(pagesRows-n)*40*time.Millisecond).UnixMicro()) + ".1." + number(n)
 		}),
 	},
 		nil, []string{"subscription=" + busy}, []string{"subscription=" + idle}, []string{"outcome=delivered"}, []string{"outcome=failed"}, []string{"outcome=blocked"},
@@ -85,7 +85,7 @@ func listViews(busy, idle, id, key string, ago func(int) string) (views []view) 
 		},
 	},
 		nil, []string{"subscription=" + busy}, []string{"subscription=" + idle}, []string{"state=dead"}, []string{"state=retrying"}, []string{"state=blocked"},
-		[]string{"reason=rejected"}, []string{"reason=none"}, []string{"status=422"}, []string{"status=418"},
+		[]string{"reason=rejected"}, []string{"reason=none"}, []string{"reason=tls"}, []string{"status=422"}, []string{"status=418"},
 		[]string{"type=public.orders.inserted"}, []string{"type=public.orders.updated"}, []string{"type=none.such"},
 		[]string{"key=" + key}, []string{"key=" + deep}, []string{"key=none/such"},
 		[]string{"filter=data.row.id == 77"}, []string{"filter=data.row.status == 'new'"},
@@ -151,6 +151,7 @@ func consoleViews(busy, idle, id, key string) (views []view) {
 		"/failed/retry?state=dead", "/failed/discard?subscription=" + busy + "&reason=timeout", "/failed/retry?key=" + key,
 		"/deliveries/dlv_1_500000", "/deliveries/dlv_1_1000", "/deliveries/dlv_1_500000/retry", "/jobs", "/jobs/job_00000000000000000000005000",
 		"/replays", "/replays/new", "/replays/new?count=yes&from=1&subscription=" + busy, "/replays/rpl_00000000000000000000005001",
+		"/attempts", "/attempts?outcome=failed", "/attempts?outcome=blocked", "/attempts?subscription=" + busy, "/attempts?subscription=" + idle, "/attempts?event=" + id,
 		"/events", "/events?key=" + key, "/events?type=none.such", "/events?where=" + where, "/events/" + id, "/sources", "/sources/main",
 		"/keys", "/keys/new", "/audit", "/audit?action=pause-subscription", "/audit?actor=none", "/audit?object=none",
 	} {

@@ -76,6 +76,21 @@ func (r *report) showPage(v view, middle, most time.Duration) {
 		verdict = fmt.Sprintf("  over %d", v.bar().Milliseconds())
 		r.slow = append(r.slow, v.path)
 	}
+	fmt.Fprintf(r.out, "  %6.1f %6.1f ms  %s%s%s\n", middle.Seconds()*1000, most.Seconds()*1000, v.name(), v.body, verdict)
+}
+
+// showFurther says how many pages of a list there were before its first row, or its end.
+func (r *report) showFurther(v view, pages int, took time.Duration) {
+	verdict := ""
+	if pages > walkMost {
+		verdict = fmt.Sprintf("  over %d", walkMost)
+		r.slow = append(r.slow, v.path)
+	}
+	fmt.Fprintf(r.out, "  %6d pages, %.1f s to the first row or the end of %s%s\n", pages, took.Seconds(), v.name(), verdict)
+}
+
+// name is its path, to be read.
+func (v view) name() string {
 	name := v.path
 	if u, err := url.Parse(v.path); err == nil {
 		q := u.Query()
@@ -88,7 +103,7 @@ func (r *report) showPage(v view, middle, most time.Duration) {
 	if plain, err := url.QueryUnescape(name); err == nil {
 		name = plain
 	}
-	fmt.Fprintf(r.out, "  %6.1f %6.1f ms  %s%s%s\n", middle.Seconds()*1000, most.Seconds()*1000, name, v.body, verdict)
+	return name
 }
 
 // of is the median over the rounds.
