@@ -2,6 +2,7 @@ package web
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -65,12 +66,9 @@ func showSubscription(v *visit) error {
 	}
 	view.Owed, view.Terms = balance(&stats.Balance, &stats.Totals)
 	view.Charts, view.Drain = charts(&stats, v.now), drainOf(view.Row.Recent)
-	tries, err := v.api.Attempts(v.Context(), client.AttemptQuery{PageQuery: client.PageQuery{Limit: 10}, Subscription: view.ID})
-	if err != nil {
+	if err := view.readAttempts(v); err != nil {
 		return err
 	}
-	view.Attempts = attemptRows(tries.Items)
-	view.Earlier = nextPage(&url.URL{Path: "/attempts", RawQuery: url.Values{"subscription": {view.ID}}.Encode()}, tries.NextCursor)
 	if view.Settings, err = settingsOf(view.Subscription); err != nil {
 		return err
 	}
@@ -86,6 +84,27 @@ func showSubscription(v *visit) error {
 		view.Changes = changeRows(made.Items, names, map[string]string{view.ID: view.Name})
 	}
 	return v.render("subscription", "subscriptions", subscriptionTitle(&view), view)
+}
+
+// idleTime is how long the last attempts are looked for where the last hour had none:
+// the page loads itself again and again.
+const idleTime = 300 * time.Millisecond
+
+// readAttempts reads the last ones, and where they go on.
+func (view *subscriptionView) readAttempts(v *visit) error {
+	ctx, cancel := v.Context(), context.CancelFunc(func() {})
+	if line := sparkOf(view.Row.Recent); line.Delivered+line.Failed == "" {
+		ctx, cancel = context.WithTimeout(ctx, idleTime)
+	}
+	defer cancel()
+	all := &url.URL{Path: "/attempts", RawQuery: url.Values{"subscription": {view.ID}}.Encode()}
+	tries, err := v.api.Attempts(ctx, client.AttemptQuery{PageQuery: client.PageQuery{Limit: 10}, Subscription: view.ID})
+	if err != nil && ctx.Err() != nil && v.Context().Err() == nil {
+		view.Earlier = all.String()
+		return nil
+	}
+	view.Attempts, view.Earlier = attemptRows(tries.Items), nextPage(all, tries.NextCursor)
+	return err
 }
 
 // subscriptionTitle says how it stands.
