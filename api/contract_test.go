@@ -49,7 +49,7 @@ func furnished(t *testing.T) (w *world, ids map[string]string, values map[string
 	values = map[string]string{
 		"limit": "1", "subscription": sub, "event": event, "delivery": deliveryOf(lane, 1), "type": "public.orders.inserted", "key": "public.orders/id=0",
 		"since": "2026-11-20T12:00:00Z", "until": "2026-11-20T12:00:00Z", "name": "failing", "actor": "key_admin", "action": "create-subscription",
-		"object": "subscription/" + sub, "label": "team=growth", "q": "fail", "recent": "true", "reason": "rejected", "status": "422", "filter": "data.row.n == 1",
+		"object": "subscription/" + sub, "label": "team=growth", "q": "fail", "recent": "true", "revoked": "true", "reason": "rejected", "status": "422", "filter": "data.row.n == 1",
 	}
 	return w, ids, values
 }
