@@ -24,14 +24,14 @@ demo:
 	@$(MAKE) --no-print-directory -s build
 	@exec bin/rowcall demo $(ARGS)
 
-## test: formatting, vet and every test, with the race detector but where latency is measured
+## test: formatting, vet and every test, with the race detector but where latency or memory is measured
 .PHONY: test
 test:
 	@RACE='$(RACE)' .ci/setup test
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }
 	$(GO) vet ./...
-	$(GO) test $(RACE) -timeout 9m -skip '^TestLatency' ./...
-	$(GO) test -timeout 9m -run '^TestLatency' ./cmd/rowcall # nothing runs beside what measures, nor slows it down
+	$(GO) test $(RACE) -timeout 9m -skip '^Test(Latency|Memory)' ./cmd/rowcall ./dispatch ./... # what takes longest first
+	$(GO) test -p 1 -timeout 9m -run '^Test(Latency|Memory)' ./cmd/rowcall ./dispatch # nothing runs beside what measures, nor slows it down
 
 ## lint: golangci-lint, with the import rules; the first run builds it, which takes minutes
 .PHONY: lint

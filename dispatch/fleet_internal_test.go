@@ -202,7 +202,7 @@ func heapMiB() int {
 
 // A thousand lanes that are behind, each at an endpoint that hangs, and events so
 // large that a window of each would be most of a gigabyte.
-func TestAThousandLanesBehindAtHangingEndpointsHoldBoundedMemory(t *testing.T) {
+func TestMemoryOfAThousandLanesBehindAtHangingEndpoints(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const lanes, events, size = 1000, 8, 100 << 10
 		filler := bytes.Repeat([]byte("x"), size)
@@ -258,7 +258,7 @@ func TestAThousandLanesBehindAtHangingEndpointsHoldBoundedMemory(t *testing.T) {
 }
 
 // A lane that wants one event in a thousand keeps that event, not the page it came in.
-func TestALaneThatMatchesRarelyHoldsNoPages(t *testing.T) {
+func TestMemoryOfALaneThatMatchesRarely(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const pages = 60
 		f := newFleet(1, pages*1000, func(n int) store.Event {

@@ -161,7 +161,7 @@ func TestAParkedLaneHoldsNoMoreBytesThanItsHoldLimit(t *testing.T) {
 // out of order.
 func TestWhatIsInFlightWhenAHoldEndsIsNotLost(t *testing.T) {
 	t.Parallel()
-	histories(t, 8, func(t *testing.T, seed uint64, random, chance *rand.Rand) {
+	histories(t, 5, func(t *testing.T, seed uint64, random, chance *rand.Rand) {
 		e := newEndpoint(func(string, int) (int, time.Duration) {
 			status := 200
 			if chance.IntN(10) < 2 {

@@ -286,7 +286,7 @@ func TestARandomlyFailingEndpointGetsEverythingInOrderOfItsKeys(t *testing.T) {
 
 func TestNothingIsLostOrReorderedOverManyCrashes(t *testing.T) {
 	t.Parallel()
-	histories(t, 10, func(t *testing.T, seed uint64, random, chance *rand.Rand) {
+	histories(t, 6, func(t *testing.T, seed uint64, random, chance *rand.Rand) {
 		e := newEndpoint(func(string, int) (int, time.Duration) {
 			status := 200
 			if chance.IntN(10) < 2 {
