@@ -92,6 +92,9 @@ func TestALaneGivesUpWhatItsHoldLimitSaysAndNothingElse(t *testing.T) {
 			if _, err := w.api.PauseSubscription(t.Context(), h.sub.ID); err != nil {
 				t.Fatal(err)
 			}
+			waitFor(t, time.Minute, h.name+" is held: what is written before that may be delivered", func() bool {
+				return mustCount(t, db, `SELECT count(*) FROM rowcall.cursors WHERE subscription = $1 AND health->>'hold' = 'paused'`, h.sub.ID) == 1
+			}, w.gateway.tail)
 		} else {
 			h.r.Script(down)
 		}
