@@ -109,10 +109,7 @@ func (of replaying) run(t *testing.T, seed uint64, random, chance *rand.Rand) (s
 			time.Sleep(time.Duration(random.IntN(8)) * time.Millisecond)
 			overflows += int64(m.replayOverflows())
 		}
-		m.mu.Lock()
-		m.doubtful = random.IntN(3)
-		m.mu.Unlock()
-		time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
+		m.upset(random)
 		if said, done := m.replayed(); !done && said.Delivered > 0 {
 			stops++
 		}

@@ -171,10 +171,7 @@ func TestOverflowedKeysKeepTheirOrderOverCrashesAndKeyChanges(t *testing.T) {
 				most = max(most, len(m.overflows))
 				m.mu.Unlock()
 			}
-			m.mu.Lock()
-			m.doubtful = random.IntN(3)
-			m.mu.Unlock()
-			time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
+			m.upset(random)
 			kill()
 		}
 		end, _ := liveWith(t, m, j, small)

@@ -44,10 +44,7 @@ func TestAFilterIsAskedOfWhatAnOverflowedKeyLeftInTheLog(t *testing.T) {
 				most = max(most, len(m.overflows))
 				m.mu.Unlock()
 			}
-			m.mu.Lock()
-			m.doubtful = random.IntN(3)
-			m.mu.Unlock()
-			time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
+			m.upset(random)
 			if crashes {
 				kill()
 			} else {

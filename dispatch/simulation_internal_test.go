@@ -220,6 +220,14 @@ func histories(t *testing.T, seeds uint64, run func(t *testing.T, seed uint64, r
 	}
 }
 
+// upset leaves the outcome of some settlements in doubt, while some time passes.
+func (m *memory) upset(random *rand.Rand) {
+	m.mu.Lock()
+	m.doubtful = random.IntN(3)
+	m.mu.Unlock()
+	time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
+}
+
 // sessionOver is a session that has not been started.
 func sessionOver(t *testing.T, s keeper) *session {
 	t.Helper()

@@ -14,16 +14,23 @@ import (
 	"github.com/rowcall/rowcall/store/storetest"
 )
 
-func TestBashCompletesCommandsFlagsAndTheirValues(t *testing.T) {
-	t.Parallel()
+// asCommand is a folder with this program as a command, rowcall.
+func asCommand(t *testing.T) (bin string) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin := t.TempDir()
+	bin = t.TempDir()
 	if err := os.Symlink(self, filepath.Join(bin, "rowcall")); err != nil {
 		t.Fatal(err)
 	}
+	return bin
+}
+
+func TestBashCompletesCommandsFlagsAndTheirValues(t *testing.T) {
+	t.Parallel()
+	bin := asCommand(t)
 	complete := func(words ...string) string {
 		t.Helper()
 		const script = `source <(rowcall completion bash)
@@ -66,14 +73,7 @@ type completer func(t *testing.T, env []string, line string) string
 // missing where it may.
 func completers(t *testing.T) map[string]completer {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	bin := t.TempDir()
-	if err := os.Symlink(self, filepath.Join(bin, "rowcall")); err != nil {
-		t.Fatal(err)
-	}
+	bin := asCommand(t)
 	run := func(t *testing.T, env []string, name string, args ...string) string {
 		t.Helper()
 		c := exec.CommandContext(t.Context(), name, args...)
