@@ -210,11 +210,17 @@ func (w *world) claim(name string) (store.SourceClaim, store.Source) {
 // Data is made of the ordinal.
 func (w *world) write(claim store.SourceClaim, lsn store.LSN, n int, data func(i int) string) store.Offset {
 	w.t.Helper()
+	return w.append(claim, lsn, n, "public.orders.inserted", data)
+}
+
+// append is write of events of a type.
+func (w *world) append(claim store.SourceClaim, lsn store.LSN, n int, kind string, data func(i int) string) store.Offset {
+	w.t.Helper()
 	var b store.Batch
 	for i := range n {
 		e := store.Event{
 			LSN: lsn, Ordinal: int64(i), Time: time.Now().UnixMicro(), SourceID: claim.ID, Generation: 1,
-			Kind: store.KindRow, Type: "public.orders.inserted", Key: fmt.Sprintf("public.orders/id=%d", i),
+			Kind: store.KindRow, Type: kind, Key: fmt.Sprintf("public.orders/id=%d", i),
 		}
 		b.End(append(b.Begin(e), data(i)...))
 	}

@@ -1,8 +1,12 @@
 package api
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -17,6 +21,7 @@ type stats struct {
 	Sources  []captured  `json:"sources" doc:"What captured is the sum of, by source; empty where that is null."`
 	Balance  balance     `json:"balance" doc:"What became of every event that a subscription wants, each counted as often as subscriptions want it."`
 	Totals   boardTotals `json:"totals" doc:"As GET /v1/endpoints has them: what waits, by whether something holds it."`
+	Shares   []share     `json:"shares" doc:"What balance and totals are the sum of, by the sources whose events subscriptions have had: each subscription is in one of them. Empty where captured is null."`
 	Window   string      `json:"window" enum:"hour,day,week"`
 	Step     int         `json:"step_seconds" doc:"Of series: 60, 900 or 7200."`
 	Sum      statsSum    `json:"sum" doc:"Of series."`
@@ -27,6 +32,15 @@ type stats struct {
 type captured struct {
 	Source string `json:"source" doc:"Its name; rowcall: notices; empty: before rowcall told sources apart."`
 	Events int64  `json:"events"`
+}
+
+// share is the part of the balance that events of some sources, and of no others,
+// are in.
+type share struct {
+	Sources       []string    `json:"sources" doc:"By name; rowcall: notices. Of more than one where subscriptions want events of each. Empty: no event that they want has come yet."`
+	Subscriptions int         `json:"subscriptions" doc:"How many there are."`
+	Balance       balance     `json:"balance"`
+	Totals        boardTotals `json:"totals"`
 }
 
 type statsSum struct {
@@ -96,7 +110,7 @@ func window(name string) (step time.Duration, steps int) {
 func (a *API) stats(ctx context.Context, name string, of subscriptions.ID) (*statsOutput, error) {
 	step, steps := window(name)
 	from := time.Now().UTC().Truncate(step).Add(-step * time.Duration(steps-1))
-	out := stats{Window: name, Step: int(step / time.Second), Sources: []captured{}}
+	out := stats{Window: name, Step: int(step / time.Second), Sources: []captured{}, Shares: []share{}}
 	if err := a.addBalance(ctx, &out, of); err != nil {
 		return nil, err
 	}
@@ -149,27 +163,57 @@ func (a *API) addBalance(ctx context.Context, out *stats, of subscriptions.ID) e
 	if err != nil {
 		return err
 	}
-	seen := map[subscriptions.ID]bool{}
-	kept := rows[:0]
+	seen := map[subscriptions.ID]boardRow{}
 	for _, r := range rows {
 		if sees(ctx, r.Labels) {
-			kept = append(kept, r)
-			seen[r.Subscription] = true
+			seen[r.Subscription] = r
 		}
 	}
-	out.Totals = totalsOf(kept)
 	balances, err := a.store.Balances(ctx)
 	if err != nil {
 		return err
 	}
 	var sum store.Balance
+	parts := map[string]*part{}
 	for _, b := range balances {
-		if seen[b.Subscription] {
-			sum = sum.Plus(b)
+		row, there := seen[b.Subscription]
+		if !there {
+			continue
 		}
+		sum = sum.Plus(b)
+		names := strings.Join(b.Sources, "\n")
+		if parts[names] == nil {
+			parts[names] = &part{sources: b.Sources}
+		}
+		parts[names].sum = parts[names].sum.Plus(b)
+		parts[names].rows = append(parts[names].rows, row)
 	}
+	out.Totals = totalsOf(slices.Collect(maps.Values(seen)))
 	out.Balance = showBalance(sum)
+	if of == "" && len(callersKey(ctx).Labels) == 0 {
+		out.Shares = sharesOf(parts)
+	}
 	return nil
+}
+
+// part is what a share is made of.
+type part struct {
+	sources []string
+	sum     store.Balance
+	rows    []boardRow
+}
+
+// sharesOf are in the order of their sources' names: of one each, then of several,
+// then of none.
+func sharesOf(parts map[string]*part) []share {
+	all := make([]share, 0, len(parts))
+	for _, p := range parts {
+		all = append(all, share{Sources: append([]string{}, p.sources...), Subscriptions: len(p.rows), Balance: showBalance(p.sum), Totals: totalsOf(p.rows)})
+	}
+	slices.SortFunc(all, func(x, y share) int {
+		return cmp.Or(cmp.Compare(uint(len(x.Sources)-1), uint(len(y.Sources)-1)), slices.Compare(x.Sources, y.Sources))
+	})
+	return all
 }
 
 // chart has every step of a window, also where nothing happened.

@@ -2,6 +2,8 @@ package api_test
 
 import (
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,7 +65,7 @@ func TestStatsAccountForEventsAndShowHowTriesWent(t *testing.T) {
 		}
 	}
 	one := get(func() (client.Stats, error) { return c.SubscriptionStats(t.Context(), own, "day") }, 2)
-	if one.Balance.Matched != 6 || one.Captured != nil || len(one.Sources) != 0 || one.Sum.Captured != nil || one.Series[3].Captured != nil {
+	if one.Balance.Matched != 6 || one.Captured != nil || len(one.Sources) != 0 || len(one.Shares) != 0 || one.Sum.Captured != nil || one.Series[3].Captured != nil {
 		t.Errorf("of one: %+v", one)
 	}
 	// The board says the same of each, and labels of all that is seen.
@@ -89,7 +91,7 @@ func TestStatsAccountForEventsAndShowHowTriesWent(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := get(func() (client.Stats, error) { return restricted.Stats(t.Context(), "") }, 2)
-	if seen.Balance.Matched != 6 || seen.Captured != nil || len(seen.Sources) != 0 || seen.Sum.Captured != nil || seen.Totals.Conditions["healthy"] != 1 {
+	if seen.Balance.Matched != 6 || seen.Captured != nil || len(seen.Sources) != 0 || len(seen.Shares) != 0 || seen.Sum.Captured != nil || seen.Totals.Conditions["healthy"] != 1 {
 		t.Errorf("by a restricted key: %+v", seen)
 	}
 	if board, err := restricted.Endpoints(t.Context(), client.BoardQuery{Recent: true}); err != nil || len(board.Items) != 1 || sum(board.Items[0].Recent.Delivered) != 1 {
@@ -130,5 +132,48 @@ func TestWithFailuresAloneInTheHistoryWhatWasDeliveredIsNotKnown(t *testing.T) {
 	board, err := c.Endpoints(t.Context(), client.BoardQuery{Recent: true})
 	if r := board.Items[0].Recent; err != nil || r.Delivered != nil || len(r.Failed) != 60 || r.DrainSeconds != nil {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// The balance is the sum of its shares, each of some sources' events and of no others.
+func TestTheBalanceIsSplitBySource(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	shop, _ := w.claim("shop")
+	bank, _ := w.claim("bank")
+	feed, _ := w.claim("feed")
+	for name, pattern := range map[string]string{"orders": "public.orders.*", "again": "public.orders.*", "accounts": "bank.accounts.*", "all": "**", "idle": "public.nothing.*"} {
+		a := w.do(request{method: "POST", path: "/v1/subscriptions", scope: api.ScopeWrite, body: `{"name":` + quote(name) + `,"events":[` + quote(pattern) + `],"endpoint":{"url":"https://receiver.test/hooks"}}`})
+		if a.status != http.StatusCreated {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+	if _, _, err := w.store.ClaimLanes(t.Context(), nil); err != nil { // opens the books
+		t.Fatal(err)
+	}
+	for claim, kind := range map[store.SourceClaim]string{shop: "public.orders.inserted", bank: "bank.accounts.inserted", feed: "feed.news"} {
+		w.append(claim, 0x100, 4, kind, func(int) string { return "{}" })
+	}
+	s, err := w.client(api.ScopeRead).Stats(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type brief struct {
+		sources       string
+		subscriptions int
+		matched       int64
+	}
+	var got []brief
+	var matched, waits int64
+	for _, of := range s.Shares {
+		got = append(got, brief{strings.Join(of.Sources, "+"), of.Subscriptions, of.Balance.Matched})
+		matched, waits = matched+of.Balance.Matched, waits+of.Totals.OnTheWay+of.Totals.Held
+		if of.Balance.Waiting != of.Balance.Matched {
+			t.Errorf("%+v", of)
+		}
+	}
+	want := []brief{{"bank", 1, 4}, {"shop", 2, 8}, {"bank+feed+shop", 1, 12}, {"", 1, 0}}
+	if !slices.Equal(got, want) || matched != s.Balance.Matched || waits != s.Totals.OnTheWay+s.Totals.Held || *s.Captured != 12 {
+		t.Errorf("%+v, of %+v and %+v", got, s.Balance, s.Totals)
 	}
 }

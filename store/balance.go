@@ -26,6 +26,7 @@ import (
 type Balance struct {
 	Lane         LaneID
 	Subscription subscriptions.ID
+	Sources      []string // that have events of its types, by name: only theirs are in here
 
 	Matched int64 // since the subscription was made: events of its types
 
@@ -49,7 +50,7 @@ func (b *Balance) accounted() int64 {
 	return b.Delivered + b.Filtered + b.Discarded + b.Dropped + b.Compacted + b.Expired + b.Retrying + b.Blocked + b.Dead + b.DeadRanges + b.Waiting
 }
 
-// Plus is the sum of two balances; of lane and subscription it has neither.
+// Plus is the sum of two balances, without what tells one from others.
 func (b Balance) Plus(o Balance) Balance {
 	return Balance{
 		Matched:   b.Matched + o.Matched,
@@ -69,7 +70,7 @@ const (
 	balancesSQL = `
 SELECT c.lane, c.subscription, greatest(` + effectiveCursor + `, h.oldest), c.ahead,
   c.delivered + c.redelivered, c.filtered + c.refiltered + coalesce(b.filtered, 0), c.discarded + c.given_up, c.dropped, c.compacted, c.expired, c.overflowed,
-  coalesce(b.block, -1), coalesce(b.matched, 0), coalesce(b.patterns, '{}'), b.filter IS NOT NULL
+  coalesce(b.block, -1), coalesce(b.matched, 0), coalesce(b.patterns, '{}'), b.filter IS NOT NULL, coalesce(b.sources, '{}')
 FROM rowcall.cursors c CROSS JOIN rowcall.log_head h
 LEFT JOIN rowcall.books b ON b.lane = c.lane
 LEFT JOIN rowcall.leases l ON l.instance = c.owner
@@ -175,15 +176,17 @@ func (m *backlogs) balance(ctx context.Context, tx pgx.Tx, id subscriptions.ID) 
 	}
 	var sides []side
 	var patterns [][]string
+	var sources [][]SourceID
 	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Balance, error) {
 		var b Balance
 		var of side
 		var flat []int64
 		var matching []string
+		var former []SourceID
 		err := row.Scan(&b.Lane, &b.Subscription, &of.cursor, &flat, &b.Delivered, &b.Filtered, &b.Discarded, &b.Dropped, &b.Compacted, &b.Expired,
-			&b.Waiting, &of.block, &of.matched, &matching, &of.filters)
+			&b.Waiting, &of.block, &of.matched, &matching, &of.filters, &former)
 		of.ahead = pairs(flat)
-		sides, patterns = append(sides, of), append(patterns, matching)
+		sides, patterns, sources = append(sides, of), append(patterns, matching), append(sources, former)
 		return b, err
 	})
 	if err != nil || len(found) == 0 {
@@ -192,8 +195,12 @@ func (m *backlogs) balance(ctx context.Context, tx pgx.Tx, id subscriptions.ID) 
 	if err := addRows(ctx, tx, id, found); err != nil {
 		return nil, err
 	}
+	set := subscriptions.NewSet(patterns)
+	if err := addSources(ctx, tx, found, sources, set); err != nil {
+		return nil, err
+	}
 	c := counter{
-		q: tx, tally: &m.tally, set: subscriptions.NewSet(patterns), lanes: len(found), next: next, edges: math.MaxInt,
+		q: tx, tally: &m.tally, set: set, lanes: len(found), next: next, edges: math.MaxInt,
 		mixed: m.tally.types[otherTypes] != nil, wanted: map[string][]bool{}, read: map[Offset]map[blockType]LogCount{},
 	}
 	if id == "" {

@@ -85,7 +85,7 @@ func TestABalanceTellsALossFromWhatIsOwed(t *testing.T) {
 	settle(t, s, store.Settlement{Lanes: []store.LaneSettlement{set}}) // in doubt
 	total := count(`"offset" >= 17000`)
 	want := store.Balance{
-		Lane: lane.ID, Subscription: sub.ID, Matched: total, Delivered: set.Counts.Delivered, Discarded: 2, Compacted: 3,
+		Lane: lane.ID, Subscription: sub.ID, Sources: []string{"shop"}, Matched: total, Delivered: set.Counts.Delivered, Discarded: 2, Compacted: 3,
 		Retrying: 1, Waiting: total - passed + 4, Exact: true,
 	}
 	diff(t, "balance", want, balanceOf(t, s, sub.ID))

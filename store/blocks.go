@@ -30,10 +30,11 @@ func (c LogCount) plus(o LogCount) LogCount { return LogCount{c.Events + o.Event
 
 func (c LogCount) minus(o LogCount) LogCount { return LogCount{c.Events - o.Events, c.Bytes - o.Bytes} }
 
-// blockType names a row of log_blocks.
+// blockType names what is counted of a block; a row of log_blocks is of all sources.
 type blockType struct {
-	block int64
-	name  string
+	block  int64
+	source SourceID
+	name   string
 }
 
 const (
@@ -41,8 +42,8 @@ const (
 	setCountedSQL  = `UPDATE rowcall.log_counted SET next = $1`
 	blockTypesSQL  = `SELECT type FROM rowcall.log_blocks WHERE block = $1`
 	countRangeSQL  = `
-SELECT "offset" / 16384, type, count(*), coalesce(sum(octet_length(data)), 0)::bigint
-FROM rowcall.events WHERE "offset" >= $1 AND "offset" < $2 AND kind <> $3 GROUP BY 1, 2 ORDER BY 1, 2`
+SELECT "offset" / 16384, source, type, count(*), coalesce(sum(octet_length(data)), 0)::bigint
+FROM rowcall.events WHERE "offset" >= $1 AND "offset" < $2 AND kind <> $3 GROUP BY 1, 2, 3 ORDER BY 1, 3`
 	saveBlocksSQL = `
 INSERT INTO rowcall.log_blocks AS b (block, type, events, bytes)
 SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[])
@@ -55,81 +56,82 @@ ON CONFLICT (block, type) DO UPDATE SET events = b.events + excluded.events, byt
 // whenever it is cut short. Where another instance counts, it returns at once.
 func (s *Store) countLog(ctx context.Context) error {
 	for more := true; more; {
+		var seen []sourceType
 		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
-			more, err = s.countSome(ctx, tx)
+			more, seen, err = s.countSome(ctx, tx)
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("count the log: %w", err)
 		}
+		s.types.add(seen)
 	}
 	return nil
 }
 
-func (s *Store) countSome(ctx context.Context, tx pgx.Tx) (more bool, err error) {
+func (s *Store) countSome(ctx context.Context, tx pgx.Tx) (more bool, seen []sourceType, err error) {
 	var from Offset
 	switch err := tx.QueryRow(ctx, lockCountedSQL).Scan(&from); {
 	case errors.Is(err, pgx.ErrNoRows):
-		return false, nil
+		return false, nil, nil
 	case err != nil:
-		return false, err
+		return false, nil, err
 	}
 	past := min(s.Head(), from+countStep)
 	if from >= past {
-		return false, nil
+		return false, nil, nil
 	}
-	counts, by, ok := s.countRing(from, past)
+	counts, ok := s.countRing(from, past)
 	if !ok {
 		if counts, err = countTable(ctx, tx, from, past); err != nil {
-			return false, err
-		}
-		if by, err = countSources(ctx, tx, from, past); err != nil {
-			return false, err
+			return false, nil, err
 		}
 	}
-	if err := saveCaptured(ctx, tx, by); err != nil {
-		return false, err
+	if err := saveCaptured(ctx, tx, counts); err != nil {
+		return false, nil, err
+	}
+	if seen, err = s.types.save(ctx, tx, counts); err != nil {
+		return false, nil, err
 	}
 	rows, err := tx.Query(ctx, blockTypesSQL, int64(from)/blockSize)
 	if err != nil {
-		return false, err
+		return false, nil, err
 	}
 	known, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return false, err
+		return false, nil, err
 	}
 	b := blockRows(counts, int64(from)/blockSize, known)
 	if _, err := tx.Exec(ctx, saveBlocksSQL, b.blocks, b.types, b.events, b.bytes); err != nil {
-		return false, err
+		return false, nil, err
 	}
 	_, err = tx.Exec(ctx, setCountedSQL, int64(past))
-	return past < s.Head(), err
+	return past < s.Head(), seen, err
 }
 
-// countRing counts the events of [from, past), by block and type and by source,
-// false where the ring does not hold all of them.
-func (s *Store) countRing(from, past Offset) (map[blockType]LogCount, map[SourceID]int64, bool) {
-	counts, by := map[blockType]LogCount{}, map[SourceID]int64{}
+// countRing counts the events of [from, past), false where the ring does not hold
+// all of them.
+func (s *Store) countRing(from, past Offset) (map[blockType]LogCount, bool) {
+	counts := map[blockType]LogCount{}
 	for from < past {
 		events := s.ring.read(from, int(past-from), math.MaxInt64)
 		if len(events) == 0 {
-			return nil, nil, false
+			return nil, false
 		}
 		for i := range events {
 			e := &events[i]
 			if e.Kind == KindGap {
 				continue
 			}
-			at := blockType{int64(e.Offset) / blockSize, e.Type}
+			at := blockType{int64(e.Offset) / blockSize, e.SourceID, e.Type}
 			counts[at] = counts[at].plus(LogCount{1, int64(len(e.Data))})
-			by[e.SourceID]++
 		}
 		from = events[len(events)-1].Offset + 1
 	}
-	return counts, by, true
+	return counts, true
 }
 
-// countTable is what countRing counts by block and type, by the server.
+// countTable is countRing by the server.
 func countTable(ctx context.Context, q querier, from, past Offset) (map[blockType]LogCount, error) {
 	counts := map[blockType]LogCount{}
 	rows, err := q.Query(ctx, countRangeSQL, int64(from), int64(past), int16(KindGap))
@@ -138,7 +140,7 @@ func countTable(ctx context.Context, q querier, from, past Offset) (map[blockTyp
 	}
 	var at blockType
 	var c LogCount
-	_, err = pgx.ForEachRow(rows, []any{&at.block, &at.name, &c.Events, &c.Bytes}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&at.block, &at.source, &at.name, &c.Events, &c.Bytes}, func() error {
 		counts[at] = c
 		return nil
 	})
@@ -162,6 +164,7 @@ func blockRows(counts map[blockType]LogCount, first int64, known []string) colum
 	}
 	capped := make(map[blockType]LogCount, len(counts))
 	for at, c := range counts {
+		at.source = 0
 		if names[at.block] == nil {
 			names[at.block] = map[string]bool{}
 		}

@@ -21,19 +21,21 @@ type book struct {
 	filtered int64
 	patterns []string
 	filter   *string
+	sources  []SourceID // of what former patterns matched
 }
 
 // openAtOnce is how many books are opened in one transaction.
 const openAtOnce = 100
 
 const (
-	booksSQL    = `SELECT lane, block, matched, filtered, patterns, filter FROM rowcall.books WHERE lane = ANY($1::integer[])`
+	booksSQL    = `SELECT lane, block, matched, filtered, patterns, filter, sources FROM rowcall.books WHERE lane = ANY($1::integer[])`
 	ourBookSQL  = `SELECT FROM rowcall.cursors WHERE lane = $1 AND epoch = $2 FOR UPDATE`
 	countingSQL = `SELECT n.next, h.oldest FROM rowcall.log_counted n, rowcall.log_head h FOR UPDATE OF n`
 	saveBookSQL = `
-INSERT INTO rowcall.books (lane, block, matched, filtered, patterns, filter) VALUES ($1, $2, $3, $4, $5::text[], $6)
+INSERT INTO rowcall.books (lane, block, matched, filtered, patterns, filter, sources) VALUES ($1, $2, $3, $4, $5::text[], $6, coalesce($7::integer[], '{}'))
 ON CONFLICT (lane) DO UPDATE
-SET block = excluded.block, matched = excluded.matched, filtered = excluded.filtered, patterns = excluded.patterns, filter = excluded.filter`
+SET block = excluded.block, matched = excluded.matched, filtered = excluded.filtered, patterns = excluded.patterns, filter = excluded.filter,
+    sources = excluded.sources`
 
 	// accountedSQL is what became of the events of a lane, or where they are.
 	accountedSQL = `
@@ -88,7 +90,7 @@ func readBooks(ctx context.Context, q querier, lanes []int32) (map[LaneID]book, 
 	books := map[LaneID]book{}
 	var lane LaneID
 	var b book
-	_, err = pgx.ForEachRow(rows, []any{&lane, &b.block, &b.matched, &b.filtered, &b.patterns, &b.filter}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&lane, &b.block, &b.matched, &b.filtered, &b.patterns, &b.filter, &b.sources}, func() error {
 		books[lane] = b
 		b = book{}
 		return nil
@@ -109,11 +111,16 @@ type opener struct {
 	counted, oldest Offset
 	blocks          map[[2]int64]map[string]int64 // events by type, of blocks that were read
 	parts           map[OffsetRange]map[blockType]LogCount
+	types           []sourceType
 }
 
 func openSome(ctx context.Context, tx pgx.Tx, lanes []*Lane) error {
 	o := opener{tx: tx, blocks: map[[2]int64]map[string]int64{}, parts: map[OffsetRange]map[blockType]LogCount{}}
 	if err := tx.QueryRow(ctx, countingSQL).Scan(&o.counted, &o.oldest); err != nil {
+		return err
+	}
+	var err error
+	if o.types, err = readSourceTypes(ctx, tx); err != nil {
 		return err
 	}
 	for _, l := range lanes {
@@ -152,14 +159,24 @@ func (o *opener) open(ctx context.Context, l *Lane) error {
 		if was.filter != nil {
 			next.filtered += passed - accounted
 		}
+		if passed > 0 {
+			next.sources = o.sourcesOf(&was)
+		}
 	}
 	already, err := o.passed(ctx, &next, cursor, l.Ahead)
 	if err != nil {
 		return err
 	}
 	next.matched = passed - already
-	_, err = o.tx.Exec(ctx, saveBookSQL, int32(l.ID), next.block, next.matched, next.filtered, textArray(next.patterns), next.filter)
+	_, err = o.tx.Exec(ctx, saveBookSQL, int32(l.ID), next.block, next.matched, next.filtered, textArray(next.patterns), next.filter, next.sources)
 	return err
+}
+
+// sourcesOf are those whose events a book may have counted.
+func (o *opener) sourcesOf(b *book) []SourceID {
+	of := [][]SourceID{slices.Clone(b.sources)}
+	sourcesOf(of, subscriptions.NewSet([][]string{b.patterns}), o.types)
+	return of[0]
 }
 
 // passed is how many events a book says that a lane has passed.

@@ -15,8 +15,6 @@ type Captured struct {
 }
 
 const (
-	countSourcesSQL = `
-SELECT source, count(*) FROM rowcall.events WHERE "offset" >= $1 AND "offset" < $2 AND kind <> $3 GROUP BY source`
 	saveCapturedSQL = `
 INSERT INTO rowcall.captured AS c (source, events) SELECT * FROM unnest($1::integer[], $2::bigint[])
 ON CONFLICT (source) DO UPDATE SET events = c.events + excluded.events`
@@ -43,25 +41,13 @@ func (s *Store) Captured(ctx context.Context) ([]Captured, error) {
 	return found, nil
 }
 
-// countSources counts the events of [from, past) by source.
-func countSources(ctx context.Context, q querier, from, past Offset) (map[SourceID]int64, error) {
-	rows, err := q.Query(ctx, countSourcesSQL, int64(from), int64(past), int16(KindGap))
-	if err != nil {
-		return nil, err
-	}
-	by := map[SourceID]int64{}
-	var of SourceID
-	var n int64
-	_, err = pgx.ForEachRow(rows, []any{&of, &n}, func() error {
-		by[of] = n
-		return nil
-	})
-	return by, err
-}
-
 // saveCaptured adds to what came of sources, in the transaction that moves
 // log_counted past it.
-func saveCaptured(ctx context.Context, tx pgx.Tx, by map[SourceID]int64) error {
+func saveCaptured(ctx context.Context, tx pgx.Tx, counts map[blockType]LogCount) error {
+	by := map[SourceID]int64{}
+	for at, c := range counts {
+		by[at.source] += c.Events
+	}
 	sources, events := make([]int32, 0, len(by)), make([]int64, 0, len(by))
 	for of, n := range by {
 		sources, events = append(sources, int32(of)), append(events, n)

@@ -19,6 +19,24 @@ func eventSource(name string) string { return "/sources/" + name }
 
 const sourceNamesSQL = `SELECT id, name FROM rowcall.sources`
 
+// readSourceNames returns what sources are called; 0 is rowcall itself.
+func readSourceNames(ctx context.Context, q querier) (map[SourceID]string, error) {
+	rows, err := q.Query(ctx, sourceNamesSQL)
+	if err != nil {
+		return nil, fmt.Errorf("read source names: %w", err)
+	}
+	byID := map[SourceID]string{0: "rowcall"}
+	var of SourceID
+	var name string
+	if _, err := pgx.ForEachRow(rows, []any{&of, &name}, func() error {
+		byID[of] = name
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("read source names: %w", err)
+	}
+	return byID, nil
+}
+
 // eventSource returns the CloudEvents source of a number. Sources are never
 // deleted while the log names them, so an unknown number is made up for, not an
 // error: the event can still be delivered.
@@ -29,18 +47,12 @@ func (s *Store) eventSource(ctx context.Context, q querier, id SourceID) (string
 	if ok {
 		return source, nil
 	}
-	rows, err := q.Query(ctx, sourceNamesSQL)
+	byID, err := readSourceNames(ctx, q)
 	if err != nil {
-		return "", fmt.Errorf("read source names: %w", err)
+		return "", err
 	}
-	byID := map[SourceID]string{0: eventSource("rowcall")}
-	var of SourceID
-	var name string
-	if _, err := pgx.ForEachRow(rows, []any{&of, &name}, func() error {
+	for of, name := range byID {
 		byID[of] = eventSource(name)
-		return nil
-	}); err != nil {
-		return "", fmt.Errorf("read source names: %w", err)
 	}
 	if _, ok := byID[id]; !ok {
 		byID[id] = eventSource(fmt.Sprint(id))

@@ -75,7 +75,7 @@ func (w *retryWorld) laneOf(t *testing.T, id store.JobID) store.Lane {
 // balance demands that what is counted adds up to 60.
 func (w *retryWorld) balance(t *testing.T, want store.Balance) {
 	t.Helper()
-	want.Lane, want.Subscription, want.Matched, want.Exact = w.lane.ID, w.id, 60, true
+	want.Lane, want.Subscription, want.Sources, want.Matched, want.Exact = w.lane.ID, w.id, []string{"shop"}, 60, true
 	diff(t, "balance", want, balanceOf(t, w.s, w.id))
 }
 

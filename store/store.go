@@ -87,6 +87,7 @@ type Store struct {
 	oldest   atomic.Int64
 	wide     atomic.Int64 // so many pages from now on are read with care for large events
 	others   atomic.Bool  // other instances live, and want to be told of a new head
+	types    sourceTypes  // of which it is known who writes them
 	backlogs backlogs     // what lanes owe, as it was last looked at
 	groups   groups
 	// events of dead ranges that went since it was last announced; the keeper's alone

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -152,7 +153,26 @@ func TestTheOverviewAccountsForEverythingAndDrawsWhatHappened(t *testing.T) {
 			}
 		}
 	}
-	if page := w.page("/"); !strings.Contains(page, `Captured: 3 = 3 from <a href="/sources/shop">shop</a>.`) {
+	if page := w.page("/"); !strings.Contains(page, `Captured: 3 from <a href="/sources/shop">shop</a>.`) {
 		t.Error("it is not said how many were captured")
+	}
+}
+
+func TestTheOverviewAccountsForEachSource(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.failing(3)
+	if page := w.page("/"); strings.Contains(page, "By source") {
+		t.Error("one source is told apart from itself")
+	}
+	w.write(w.source("bank"), 2, "{}") // of a table of the same name
+	page := w.page("/")
+	_, table, _ := strings.Cut(page, `aria-label="By source"`)
+	table, _, _ = strings.Cut(table, "</table>")
+	cells := regexp.MustCompile(`<[^>]+>`).ReplaceAllString(strings.ReplaceAll(table, "</tr>", "\n"), " ")
+	for _, want := range []string{`bank\s+2\s+0\s+0`, `shop\s+3\s+0\s+0`, `bank\s+\+\s+shop\s+–\s+5\s+0\s+≤ 2\s+0\s+0\s+3\s`} {
+		if !regexp.MustCompile(want).MatchString(cells) {
+			t.Errorf("%s is not in\n%s", want, cells)
+		}
 	}
 }

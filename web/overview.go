@@ -20,6 +20,7 @@ type overviewView struct {
 	Captured  *int64            // all in all; nil: not known
 	By        []client.Captured // what that is the sum of
 	Terms     []term
+	Shares    *shareTable // nil: of one source
 	Needs     []need
 	More      int // endpoints that need something and are not listed
 	Sources   []sourceRow
@@ -61,6 +62,7 @@ func overview(v *visit) error {
 	}
 	view.Captured, view.By, view.Charts = stats.Captured, stats.Sources, charts(&stats, v.now)
 	view.Owed, view.Terms = balance(&stats.Balance, &stats.Totals)
+	view.Shares = sharesOf(&stats, view.Terms)
 	if stopped, names := s.stopped(); stopped > len(names) {
 		view.More = stopped - len(names)
 	}

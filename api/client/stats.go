@@ -12,6 +12,7 @@ type Stats struct {
 	Sources  []Captured  `json:"sources"`  // the sum of Captured
 	Balance  Balance     `json:"balance"`
 	Totals   BoardTotals `json:"totals"`
+	Shares   []Share     `json:"shares"` // the sum of Balance and Totals; empty where Captured is nil
 	Window   string      `json:"window"`
 	Step     int         `json:"step_seconds"`
 	Sum      StatsSum    `json:"sum"`
@@ -23,6 +24,15 @@ type Stats struct {
 type Captured struct {
 	Source string `json:"source"`
 	Events int64  `json:"events"`
+}
+
+// Share is the part of a balance that events of some sources, and of no others, are
+// in: each subscription is in one.
+type Share struct {
+	Sources       []string    `json:"sources"`
+	Subscriptions int         `json:"subscriptions"`
+	Balance       Balance     `json:"balance"`
+	Totals        BoardTotals `json:"totals"`
 }
 
 // StatsSum is the sum of a series. What is nil is not known, or there was none.
