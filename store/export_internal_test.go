@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -91,3 +92,8 @@ const (
 	KeptByPositionSQL = keptByPositionSQL
 	KeptByPublicIDSQL = keptByPublicIDSQL
 )
+
+// GroupsSQL groups deliveries that changed since a time, and counts their keys.
+func GroupsSQL() [2]string {
+	return [2]string{fmt.Sprintf(deliveryGroupsSQL, changedSince), fmt.Sprintf(groupKeysSQL, changedSince)}
+}

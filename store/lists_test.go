@@ -38,31 +38,16 @@ SELECT clock_timestamp(), $1::int, i, 1, 1000, 200, 0 FROM generate_series(1, $2
 	removed := regexp.MustCompile(`Rows Removed by .*: (\d+)`)
 	explain := func(what any, with, sql string, args []any) string {
 		t.Helper()
-		rows, err := w.conn.Query(t.Context(), "EXPLAIN "+with+sql, args...)
-		if err != nil {
-			t.Fatalf("%+v: %v\n%s", what, err, sql)
+		plan := w.plan(with, sql, args...)
+		if large.MatchString(plan) {
+			t.Errorf("%+v reads a whole table:\n%s\n%s", what, sql, plan)
 		}
-		defer rows.Close()
-		var plan strings.Builder
-		for rows.Next() {
-			var line string
-			if err := rows.Scan(&line); err != nil {
-				t.Fatal(err)
-			}
-			plan.WriteString(line + "\n")
-		}
-		if err := rows.Err(); err != nil {
-			t.Fatalf("%+v: %v\n%s", what, err, sql)
-		}
-		if large.MatchString(plan.String()) {
-			t.Errorf("%+v reads a whole table:\n%s\n%s", what, sql, plan.String())
-		}
-		for _, n := range removed.FindAllStringSubmatch(plan.String(), -1) {
+		for _, n := range removed.FindAllStringSubmatch(plan, -1) {
 			if n, err := strconv.Atoi(n[1]); err != nil || n > 2_000 {
-				t.Errorf("%+v reads %d rows in vain, error %v:\n%s\n%s", what, n, err, sql, plan.String())
+				t.Errorf("%+v reads %d rows in vain, error %v:\n%s\n%s", what, n, err, sql, plan)
 			}
 		}
-		return plan.String()
+		return plan
 	}
 	// Each bit is a filter.
 	combinations := func(n int, each func(has func(bit int) bool)) {
@@ -87,7 +72,7 @@ SELECT clock_timestamp(), $1::int, i, 1, 1000, 200, 0 FROM generate_series(1, $2
 				t.Fatal(err)
 			}
 			for i := range sql {
-				plan := explain(f, "(ANALYZE, TIMING off, SUMMARY off) ", sql[i], args[i])
+				plan := explain(f, "(ANALYZE, TIMING off, SUMMARY off)", sql[i], args[i])
 				of := f.Subscription != "" || f.Labels != ""
 				var indexes []string
 				switch {

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,6 +70,20 @@ func one[T any](w *world, sql string, args ...any) T {
 		w.t.Fatalf("%s: %v", sql, err)
 	}
 	return value
+}
+
+// plan is what the server says to EXPLAIN with options.
+func (w *world) plan(options, sql string, args ...any) string {
+	w.t.Helper()
+	rows, err := w.conn.Query(w.t.Context(), "EXPLAIN "+options+" "+sql, args...)
+	if err != nil {
+		w.t.Fatalf("%v\n%s", err, sql)
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		w.t.Fatalf("%v\n%s", err, sql)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // subscribe makes a subscription that starts at offset at.

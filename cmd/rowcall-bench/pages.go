@@ -33,10 +33,14 @@ const (
 type view struct {
 	path   string
 	body   string // of a POST; empty: a GET
+	key    *key   // of the API that asks; nil: one that may do all
 	status int    // that is wanted; 0: 200
 	few    bool   // it is not a full page of the API
 	empty  string // where it goes on, if it has found nothing yet
 }
+
+// key is an API key that is restricted to what has a label.
+type key struct{ label, secret string }
 
 func (v view) bar() time.Duration {
 	if u, err := url.Parse(v.path); v.few && err == nil {
@@ -105,7 +109,7 @@ func (w *world) goOn(ctx context.Context, browser *http.Client, v view, r *repor
 		q := u.Query()
 		q.Set("cursor", v.empty)
 		u.RawQuery = q.Encode()
-		further := view{path: u.String()}
+		further := view{path: u.String(), key: v.key}
 		if _, err = w.look(ctx, browser, &further); err != nil {
 			return err
 		}
@@ -131,7 +135,11 @@ func (w *world) look(ctx context.Context, browser *http.Client, v *view) (took t
 	client := browser
 	if strings.HasPrefix(v.path, "/v1/") || v.path == "/metrics" {
 		client = http.DefaultClient
-		request.Header.Set("Authorization", "Bearer "+apiKey)
+		secret := apiKey
+		if v.key != nil {
+			secret = v.key.secret
+		}
+		request.Header.Set("Authorization", "Bearer "+secret)
 		request.Header.Set("Content-Type", "application/json")
 	}
 	begun := time.Now()

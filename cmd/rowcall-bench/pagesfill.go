@@ -23,6 +23,10 @@ const (
 var filling = []string{
 	// What is in the log was delivered, but for the dead letters.
 	`UPDATE rowcall.cursors SET "offset" = (SELECT next FROM rowcall.log_head), following = false, ahead = '{}'`,
+	// Each lane has a label of its own, a team of twenty, and a half.
+	`UPDATE rowcall.subscriptions s SET spec = spec || jsonb_build_object('labels',
+	  jsonb_build_object('lane', c.lane::text, 'team', (c.lane % 50)::text, 'half', (c.lane % 2)::text))
+	FROM rowcall.cursors c WHERE c.subscription = s.id`,
 	`DO $$
 	DECLARE day date;
 	BEGIN
@@ -87,9 +91,12 @@ func (w *world) fill(ctx context.Context) (err error) {
 	if _, err := w.source.Exec(ctx, `UPDATE orders SET status = 'gone' WHERE status = 'rare'`); err != nil {
 		return err
 	}
-	if _, err := w.source.Exec(ctx, fmt.Sprintf(`DO $$ BEGIN FOR n IN 1..%d LOOP
-		INSERT INTO orders (customer, status, total, note) SELECT i %% 1000, 'new', i, '%s' FROM generate_series(1, 1000) i;
-		COMMIT; END LOOP; END $$`, pagesRows/1000, note)); err != nil {
+	// Half of them by transactions of a thousand, the other half by one.
+	const orders = `INSERT INTO orders (customer, status, total, note) SELECT i %% 1000, 'new', i, '%s' FROM generate_series(1, %d) i`
+	if _, err := w.source.Exec(ctx, fmt.Sprintf(`DO $$ BEGIN FOR n IN 1..%d LOOP `+orders+`; COMMIT; END LOOP; END $$`, pagesRows/2/1000, note, 1000)); err != nil {
+		return err
+	}
+	if _, err := w.source.Exec(ctx, fmt.Sprintf(orders, note, pagesRows/2)); err != nil {
 		return err
 	}
 	store, err := pgx.Connect(ctx, w.cluster.URL("gateway"))

@@ -39,10 +39,20 @@ func (w *world) views(ctx context.Context) ([]view, error) {
 		return nil, fmt.Errorf("the store was not filled")
 	}
 	id, key := newest.Items[0].ID, newest.Items[0].PartitionKey
+	// One that is amid a transaction of half a million.
+	amid := newest
+	if err := w.call(ctx, http.MethodGet, "/v1/events?limit=1&cursor="+cursor("events", `""""""`, strconv.Itoa(pagesRows*3/4)), nil, &amid); err != nil {
+		return nil, err
+	}
+	keys, err := w.restricted(ctx)
+	if err != nil {
+		return nil, err
+	}
 	ago := func(hours int) string {
 		return time.Now().Add(-time.Duration(hours) * time.Hour).UTC().Format(time.RFC3339)
 	}
-	all := listViews(busy, idle, id, key, ago)
+	all := append(amidViews(amid.Items[0].ID), restrictedViews(keys, busy, id, key, ago)...)
+	all = append(all, listViews(busy, idle, id, key, ago)...)
 	all = append(all, oneViews(busy, idle, id, ago)...)
 	return append(all, consoleViews(busy, idle, id, key)...), nil
 }
@@ -53,7 +63,6 @@ func depths(form func(n int64) string) []string {
 }
 
 func listViews(busy, idle, id, key string, ago func(int) string) (views []view) {
-	number := func(n int64) string { return strconv.FormatInt(n, 10) }
 	const deep = "public.orders/id=77"
 	add := func(l list, by ...[]string) {
 		for _, b := range by {
@@ -69,21 +78,11 @@ func listViews(busy, idle, id, key string, ago func(int) string) (views []view) 
 		nil, []string{"type=public.orders.inserted"}, []string{"type=public.orders.updated"}, []string{"type=none.such"},
 		[]string{"key=" + key}, []string{"key=" + deep}, []string{"key=none/such"}, []string{"type=public.orders.inserted", "key=" + deep},
 		[]string{"filter=data.row.id == 77"}, []string{"filter=data.row.status == 'new'"}, []string{"type=public.orders.inserted", "filter=data.row.id == 77"})
-	add(list{
-		name: "attempts", path: "/v1/attempts", filters: []filter{{name: "subscription"}, {name: "event"}, {name: "delivery"}, {name: "outcome"}},
-		positions: depths(func(n int64) string {
-			return number(time.Now().Add(-2*time.Hour-time.Duration(pagesRows-n)*40*time.Millisecond).UnixMicro()) + ".1." + number(n)
-		}),
-	},
+	add(attemptList(),
 		nil, []string{"subscription=" + busy}, []string{"subscription=" + idle}, []string{"outcome=delivered"}, []string{"outcome=failed"}, []string{"outcome=blocked"},
 		[]string{"event=" + id}, []string{"event=none"}, []string{"delivery=dlv_1_500000"}, []string{"delivery=dlv_1_999999999"},
 		[]string{"subscription=" + busy, "outcome=blocked"}, []string{"subscription=" + idle, "outcome=failed"}, []string{"subscription=" + idle, "event=" + id})
-	add(list{
-		name: "deliveries", path: "/v1/deliveries", positions: depths(func(n int64) string { return number(n) + ".1" }),
-		filters: []filter{
-			{name: "subscription"}, {name: "state"}, {name: "reason"}, {name: "status", unset: "0"}, {name: "type"}, {name: "key"}, {name: "filter"}, {name: "since"}, {name: "until"},
-		},
-	},
+	add(deliveryList(),
 		nil, []string{"subscription=" + busy}, []string{"subscription=" + idle}, []string{"state=dead"}, []string{"state=retrying"}, []string{"state=blocked"},
 		[]string{"reason=rejected"}, []string{"reason=none"}, []string{"reason=tls"}, []string{"status=422"}, []string{"status=418"},
 		[]string{"type=public.orders.inserted"}, []string{"type=public.orders.updated"}, []string{"type=none.such"},
@@ -106,6 +105,75 @@ func listViews(busy, idle, id, key string, ago func(int) string) (views []view) 
 		[]string{"action=pause-subscription", "object=none"}, []string{"actor=key_7", "until=" + ago(10000)}, []string{"object=subscription/sub_77", "until=" + ago(10000)})
 	return views
 }
+
+// amidViews are those of an event of a large transaction, and of one that it has not.
+func amidViews(id string) []view {
+	none := id[:strings.LastIndex(id, "-")+1] + "999999999"
+	return []view{
+		{path: "/v1/events/" + id},
+		{path: "/v1/events/" + none, status: http.StatusNotFound},
+		{path: "/v1/attempts?event=" + id},
+		{path: "/v1/attempts?event=" + none},
+		{path: "/events/" + id},
+		{path: "/attempts?event=" + id},
+	}
+}
+
+// restricted makes keys that see the subscription that has half of everything, one
+// that has little, one without an attempt, twenty, and five hundred.
+func (w *world) restricted(ctx context.Context) (keys []key, err error) {
+	for _, label := range [][2]string{{"lane", "1"}, {"lane", "502"}, {"lane", "1000"}, {"team", "7"}, {"half", "0"}} {
+		var made struct{ Key string }
+		if err := w.call(ctx, http.MethodPost, "/v1/api-keys", map[string]any{
+			"name": label[0] + label[1], "scopes": []string{"read"}, "labels": map[string]string{label[0]: label[1]},
+		}, &made); err != nil {
+			return nil, err
+		}
+		keys = append(keys, key{label[0] + " " + label[1], made.Key})
+	}
+	return keys, nil
+}
+
+// restrictedViews are the lists as restricted keys see them.
+func restrictedViews(keys []key, busy, id, of string, ago func(int) string) (views []view) {
+	for i := range keys {
+		attempts, deliveries := attemptList(), deliveryList()
+		for _, position := range append([]string{""}, attempts.positions...) {
+			for _, by := range [][]string{nil, {"outcome=failed"}, {"outcome=blocked"}, {"subscription=" + busy}} {
+				views = append(views, view{path: attempts.by(position, by...), key: &keys[i]})
+			}
+		}
+		for _, position := range append([]string{""}, deliveries.positions...) {
+			for _, by := range [][]string{nil, {"state=dead"}, {"key=" + of}, {"key=none/such"}} {
+				views = append(views, view{path: deliveries.by(position, by...), key: &keys[i]})
+			}
+		}
+		for _, path := range []string{"/v1/attempts?event=" + id, "/v1/deliveries/groups", "/v1/deliveries/groups?since=" + ago(22), "/v1/endpoints", "/v1/stats"} {
+			views = append(views, view{path: path, key: &keys[i]})
+		}
+	}
+	return views
+}
+
+func attemptList() list {
+	return list{
+		name: "attempts", path: "/v1/attempts", filters: []filter{{name: "subscription"}, {name: "event"}, {name: "delivery"}, {name: "outcome"}},
+		positions: depths(func(n int64) string {
+			return number(time.Now().Add(-2*time.Hour-time.Duration(pagesRows-n)*40*time.Millisecond).UnixMicro()) + ".1." + number(n)
+		}),
+	}
+}
+
+func deliveryList() list {
+	return list{
+		name: "deliveries", path: "/v1/deliveries", positions: depths(func(n int64) string { return number(n) + ".1" }),
+		filters: []filter{
+			{name: "subscription"}, {name: "state"}, {name: "reason"}, {name: "status", unset: "0"}, {name: "type"}, {name: "key"}, {name: "filter"}, {name: "since"}, {name: "until"},
+		},
+	}
+}
+
+func number(n int64) string { return strconv.FormatInt(n, 10) }
 
 // oneViews are the lists that do not grow so large, and single things.
 func oneViews(busy, idle, id string, ago func(int) string) (views []view) {
@@ -158,9 +226,9 @@ func consoleViews(busy, idle, id, key string) (views []view) {
 		views = append(views, view{path: path})
 	}
 	for _, l := range []list{
-		{name: "events", path: "/events", filters: make([]filter, 3), positions: depths(func(n int64) string { return strconv.FormatInt(n, 10) })},
-		{name: "deliveries", path: "/failed/deliveries", filters: []filter{3: {unset: "0"}, 8: {}}, positions: depths(func(n int64) string { return strconv.FormatInt(n, 10) + ".1" })},
-		{name: "audit", path: "/audit", filters: make([]filter, 5), positions: depths(func(n int64) string { return strconv.FormatInt(n, 10) })},
+		{name: "events", path: "/events", filters: make([]filter, 3), positions: depths(number)},
+		{name: "deliveries", path: "/failed/deliveries", filters: []filter{3: {unset: "0"}, 8: {}}, positions: depths(func(n int64) string { return number(n) + ".1" })},
+		{name: "audit", path: "/audit", filters: make([]filter, 5), positions: depths(number)},
 	} {
 		for _, at := range l.positions {
 			views = append(views, view{path: l.by(at)})

@@ -103,6 +103,9 @@ func (v view) name() string {
 	if plain, err := url.QueryUnescape(name); err == nil {
 		name = plain
 	}
+	if v.key != nil {
+		name += " (key of " + v.key.label + ")"
+	}
 	return name
 }
 
