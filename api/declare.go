@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rowcall/rowcall/store"
@@ -64,29 +63,6 @@ type DeclaredChange struct {
 	Members []string // of what was changed, the paths of the members; never values
 }
 
-// DeclarationFault is what is wrong with one declaration.
-type DeclarationFault struct {
-	Index int    // in the list that was declared
-	Owner string // whose the subscription is, where that is what is wrong
-	subscriptions.FieldError
-}
-
-// ownedBy says that a name is declared elsewhere.
-func ownedBy(owner string) subscriptions.FieldError {
-	return subscriptions.FieldError{Field: "name", Message: fmt.Sprintf("is declared by owner %q already", owner)}
-}
-
-// DeclarationFaults are all that is wrong with a list of declarations.
-type DeclarationFaults []DeclarationFault
-
-func (e DeclarationFaults) Error() string {
-	parts := make([]string, len(e))
-	for i, f := range e {
-		parts[i] = fmt.Sprintf("subscriptions[%d].%s", i, f.FieldError.Error())
-	}
-	return strings.Join(parts, "; ")
-}
-
 // Declare makes the subscriptions what an owner's configuration declares: one that
 // is missing is made, one that differs is changed, and a state that a person chose,
 // such as paused, stays. One that nobody declares is taken over, and from then on
@@ -100,19 +76,8 @@ func (a *API) Declare(ctx context.Context, owner string, prune bool, declared []
 	if owner == "" {
 		return nil, errors.New("declare subscriptions: no owner is named")
 	}
-	var faults DeclarationFaults
-	for i := range declared {
-		found, err := a.judgeDeclaration(ctx, owner, &declared[i])
-		if err != nil {
-			return nil, fmt.Errorf("declare subscription %q: %w", declared[i].Spec.Name, err)
-		}
-		for _, f := range found {
-			f.Index = i
-			faults = append(faults, f)
-		}
-	}
-	if len(faults) > 0 {
-		return nil, faults
+	if err := JudgeDeclarations(ctx, a.store, a.config.URLs, owner, declared); err != nil {
+		return nil, err
 	}
 	var done []DeclaredChange
 	names := map[string]bool{}
@@ -134,48 +99,11 @@ func (a *API) Declare(ctx context.Context, owner string, prune bool, declared []
 	return append(done, dropped...), err
 }
 
-// judgeDeclaration is what is wrong with a declaration, in view of what is there.
-func (a *API) judgeDeclaration(ctx context.Context, owner string, d *Declaration) (DeclarationFaults, error) {
-	var found DeclarationFaults
-	var faults []error
-	sub, exists, err := a.named(ctx, d.Spec.Name)
-	if err != nil {
-		return nil, err
-	}
-	if exists && sub.ManagedBy != "" && sub.ManagedBy != owner {
-		found = append(found, DeclarationFault{Owner: sub.ManagedBy, FieldError: ownedBy(sub.ManagedBy)})
-	}
-	faults = append(faults, a.checkURLs(d.Spec))
-	// What is there already is not stopped by tables that have changed since: that is a warning.
-	if !exists || !sameExpressions(&sub.Spec, &d.Spec) {
-		_, err := a.checkExpressions(ctx, &d.Spec)
-		faults = append(faults, err)
-	}
-	all := joinFields(faults...)
-	fields, ok := errors.AsType[subscriptions.FieldErrors](all)
-	if all != nil && !ok {
-		return nil, all
-	}
-	for _, f := range fields {
-		found = append(found, DeclarationFault{FieldError: f})
-	}
-	return found, nil
-}
-
-// named returns the subscription with this name, if there is one.
-func (a *API) named(ctx context.Context, name string) (sub subscriptions.Subscription, exists bool, err error) {
-	found, err := a.store.Subscriptions(ctx, store.SubscriptionFilter{Name: name}, 1)
-	if err != nil || len(found) == 0 {
-		return sub, false, err
-	}
-	return found[0], true, nil
-}
-
 // declare makes one subscription what is declared; no action: it is that already.
 // One that another owner has declared since it was judged is DeclarationFaults.
 func (a *API) declare(ctx context.Context, owner string, d *Declaration) (DeclaredChange, error) {
 	for range editTries {
-		sub, exists, err := a.named(ctx, d.Spec.Name)
+		sub, exists, err := named(ctx, a.store, d.Spec.Name)
 		if err != nil {
 			return DeclaredChange{}, err
 		}

@@ -125,10 +125,10 @@ func registerAliases(r huma.Registry) {
 }
 
 // checkURLs asks whether the spec's URLs may be called.
-func (a *API) checkURLs(spec subscriptions.Spec) error {
+func checkURLs(urls URLChecker, spec subscriptions.Spec) error {
 	var fields subscriptions.FieldErrors
 	check := func(field, raw string) {
-		if err := a.config.URLs.CheckURL(raw); err != nil {
+		if err := urls.CheckURL(raw); err != nil {
 			fields = append(fields, subscriptions.FieldError{Field: field, Message: err.Error()})
 		}
 	}

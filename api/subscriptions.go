@@ -150,7 +150,7 @@ func (a *API) createSubscription(ctx context.Context, in *createInput) (*created
 	}
 	spec, specErr := subscriptions.ParseSpec(in.RawBody, "start", "secret")
 	if specErr == nil {
-		specErr = a.checkURLs(spec)
+		specErr = checkURLs(a.config.URLs, spec)
 	}
 	var warnings []string
 	if specErr == nil {
@@ -205,7 +205,7 @@ func (a *API) patchSubscription(ctx context.Context, in *patchInput) (*subscript
 				"of the old name anew, and end this one; rename it after it was released, and in the file at once: %s", sub.ManagedBy, releaseAdvice(sub.ManagedBy)))
 		}
 		sub.Spec = spec
-		if err := a.checkURLs(spec); err != nil {
+		if err := checkURLs(a.config.URLs, spec); err != nil {
 			return err
 		}
 		// What other edits find of tables that have changed since is a warning.

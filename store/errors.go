@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -26,6 +27,8 @@ var (
 	ErrTooMany = errors.New("too many")
 	// ErrSchema: the schema is not the one this binary was made for.
 	ErrSchema = errors.New("schema version")
+	// ErrNewer is an ErrSchema: a newer rowcall has made it.
+	ErrNewer = fmt.Errorf("newer %w", ErrSchema)
 	// ErrRegressed: the log is shorter than it was, so what is in memory is of
 	// events that are lost. Nothing is written any more; only a new start helps.
 	ErrRegressed = errors.New("the log has lost events that it had: its database was restored, or a standby took over that did not have all; " +

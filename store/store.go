@@ -31,6 +31,7 @@ type Config struct {
 	AttemptsRetention time.Duration         // default 7 days
 	DeadRetention     time.Duration         // how long dead letters stay; default 30 days
 	LeaseTTL          time.Duration         // default 4s; renewed every quarter of it
+	ReadOnly          bool                  // to look at what others serve: nothing can be written, and Run is not called
 	Registerer        prometheus.Registerer // nil: no metrics
 	Logger            zerolog.Logger
 }
@@ -101,8 +102,8 @@ type Store struct {
 }
 
 // Open connects to a migrated database. It fails where the schema is older or
-// newer than this binary (ErrSchema), and where the master key is not the one
-// that the secrets were sealed with (ErrKey).
+// newer (ErrNewer) than this binary (ErrSchema), and where the master key is not the
+// one that the secrets were sealed with (ErrKey).
 func Open(ctx context.Context, config Config) (*Store, error) {
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("store configuration: %w", err)
@@ -116,6 +117,9 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	// Compiling took 200 ms of the 400 that the longest of the queries here took.
 	if _, chosen := poolConfig.ConnConfig.RuntimeParams["jit"]; !chosen {
 		poolConfig.ConnConfig.RuntimeParams["jit"] = "off"
+	}
+	if config.ReadOnly {
+		poolConfig.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
 	}
 	poolConfig.BeforeClose = beforeClose
 	poolConfig.MaxConns = max(poolConfig.MaxConns, 8)
@@ -169,7 +173,7 @@ func (s *Store) checkSchema(ctx context.Context) error {
 	case version < latest:
 		return fmt.Errorf("%w: the database is at %d, this binary wants %d; run rowcall migrate", ErrSchema, version, latest)
 	case version > latest:
-		return fmt.Errorf("%w: the database is at %d, this binary knows %d; install a newer rowcall", ErrSchema, version, latest)
+		return fmt.Errorf("%w: the database is at %d, this binary knows %d; install a newer rowcall", ErrNewer, version, latest)
 	}
 	return nil
 }
@@ -182,11 +186,14 @@ const (
 	selectSettingSQL = `SELECT value FROM rowcall.settings WHERE name = $1`
 )
 
-// checkKey opens a value that the first start sealed.
+// checkKey opens a value that the first start sealed, which this one may be.
 func (s *Store) checkKey(ctx context.Context) error {
 	var sealed []byte
 	err := s.pool.QueryRow(ctx, selectSettingSQL, keyCheck).Scan(&sealed)
 	if errors.Is(err, pgx.ErrNoRows) {
+		if s.config.ReadOnly {
+			return nil
+		}
 		fresh := s.config.Cipher.Seal([]byte(keyCheckText), keyCheckPlace)
 		if _, err := s.pool.Exec(ctx, insertSettingSQL, keyCheck, fresh); err != nil {
 			return fmt.Errorf("save key check value: %w", err)

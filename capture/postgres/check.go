@@ -64,24 +64,25 @@ func (f *findings) failure(err error, what string) {
 
 // Check explains, without creating anything, whether the source is fit: what
 // stands against capturing (fault), what deserves care (warning), and what is as
-// it should be (ok), each with its remedy. A source that cannot be reached is a
-// finding; the error is about the configuration alone, or ctx.
-func Check(ctx context.Context, config Config) ([]Finding, error) {
+// it should be (ok), each with its remedy. It returns as well the tables that
+// Config.Tables names, nil where they cannot be read. A source that cannot be
+// reached is a finding; the error is about the configuration alone, or ctx.
+func Check(ctx context.Context, config Config) ([]Finding, []store.Relation, error) {
 	config, patterns, err := config.validate()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var f findings
 	c, err := openOrdinary(ctx, config)
 	if err != nil {
 		f.failure(err, "the source cannot be reached")
-		return f, context.Cause(ctx)
+		return f, nil, context.Cause(ctx)
 	}
 	defer c.close()
 	facts, err := c.facts(ctx, config.Name)
 	if err != nil {
 		f.failure(err, "the source's settings cannot be read")
-		return f, context.Cause(ctx)
+		return f, nil, context.Cause(ctx)
 	}
 	facts.examine(&f)
 	if f.refusal() == nil {
@@ -95,17 +96,18 @@ func Check(ctx context.Context, config Config) ([]Finding, error) {
 		}
 	}
 	facts.advise(&f)
-	if err := c.checkTables(ctx, &f, config.Name, patterns, facts); err != nil {
+	tables, err := c.checkTables(ctx, &f, config.Name, patterns, facts)
+	if err != nil {
 		f.failure(err, "the source's tables cannot be read")
 	}
-	return f, context.Cause(ctx)
+	return f, tables, context.Cause(ctx)
 }
 
-// checkTables reports on publication and tables.
-func (c *ordinary) checkTables(ctx context.Context, f *findings, name string, patterns []tablePattern, facts sourceFacts) error {
+// checkTables reports on publication and tables, which it returns.
+func (c *ordinary) checkTables(ctx context.Context, f *findings, name string, patterns []tablePattern, facts sourceFacts) ([]store.Relation, error) {
 	p, err := c.findPublication(ctx, slotName(name), facts.version)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if r := p.refusal(slotName(name)); r != nil {
 		f.fault(r.hint, "%s", r.reason)
@@ -116,7 +118,7 @@ func (c *ordinary) checkTables(ctx context.Context, f *findings, name string, pa
 	}
 	tables, err := c.tables(ctx, slotName(name), patterns)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s := choose(tables, patterns, facts.version)
 	for _, t := range s.add {
@@ -141,7 +143,7 @@ func (c *ordinary) checkTables(ctx context.Context, f *findings, name string, pa
 	default:
 		f.ok("%d tables would be captured", captured)
 	}
-	return nil
+	return s.relations, nil
 }
 
 func joinPatterns(patterns []tablePattern) string {

@@ -14,7 +14,7 @@ import (
 // wantFinding checks that Check says what, with a remedy unless it is ok.
 func (w *world) wantFinding(config postgres.Config, level, what string) {
 	w.t.Helper()
-	found, err := postgres.Check(w.t.Context(), config)
+	found, _, err := postgres.Check(w.t.Context(), config)
 	if err != nil {
 		w.t.Fatal(err)
 	}

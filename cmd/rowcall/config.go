@@ -130,8 +130,20 @@ var (
 	instancePattern   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$`)
 )
 
+// noSecretKey is a fault of serve alone: without the key the rest can be looked at.
+var noSecretKey = fault{envName("secret_key"), "is not set", "make one with rowcall keygen, and keep it: without it no stored secret can be read"}
+
 // parse reads the settings. Its faults are added to those that s found before.
 func (f *serveFlags) parse(s *settings, stderr *os.File) (config, error) {
+	c := f.read(s, stderr)
+	if f.SecretKey == "" && !s.faulty("secret_key") {
+		s.add(noSecretKey)
+	}
+	return c, s.err()
+}
+
+// read is parse where the secret key may be missing.
+func (f *serveFlags) read(s *settings, stderr *os.File) config {
 	c := config{
 		databaseURL:   f.storeFlags.parse(s),
 		databaseWait:  s.duration("database_wait", f.DatabaseWait, 0),
@@ -158,14 +170,11 @@ func (f *serveFlags) parse(s *settings, stderr *os.File) (config, error) {
 	c.tls = f.parseTLS(s)
 	port := f.checkListen(s)
 
-	switch {
-	case f.SecretKey != "":
+	if f.SecretKey != "" {
 		var err error
 		if c.cipher, err = subscriptions.NewCipher(f.SecretKey); err != nil {
 			s.add(fault{envName("secret_key"), "is not a master key", "make one with rowcall keygen, and keep it: it cannot be made again"})
 		}
-	case !s.faulty("secret_key"):
-		s.add(fault{envName("secret_key"), "is not set", "make one with rowcall keygen, and keep it: without it no stored secret can be read"})
 	}
 	if f.APIKey != "" {
 		if _, err := api.HashKey(f.APIKey); err != nil {
@@ -183,7 +192,7 @@ func (f *serveFlags) parse(s *settings, stderr *os.File) (config, error) {
 	}
 	if c.publicURL != "" {
 		u, err := url.Parse(c.publicURL)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil ||
+		if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil ||
 			strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
 			s.add(fault{envName("public_url"), "is not an address people can open", "write it as https://rowcall.example.com"})
 		}
@@ -191,7 +200,7 @@ func (f *serveFlags) parse(s *settings, stderr *os.File) (config, error) {
 	guard := f.egressFlags.parse(s)
 	c.declared = s.configured(c.sourceName, guard)
 	c.oidc = f.oidcFlags.parse(s, guard)
-	return c, s.err()
+	return c
 }
 
 // parse checks the store's address.

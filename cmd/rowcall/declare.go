@@ -84,11 +84,7 @@ func declare(ctx context.Context, a *api.API, doc declared, log zerolog.Logger) 
 	if doc.owner == "" {
 		return nil
 	}
-	list := make([]api.Declaration, len(doc.subs))
-	for i := range doc.subs {
-		list[i] = doc.subs[i].given
-	}
-	done, err := a.Declare(ctx, doc.owner, doc.prune, list)
+	done, err := a.Declare(ctx, doc.owner, doc.prune, doc.declarations())
 	for _, did := range done {
 		level, message := zerolog.InfoLevel, "subscription declared by the configuration"
 		if did.Action == "taken-over" {
@@ -96,16 +92,31 @@ func declare(ctx context.Context, a *api.API, doc declared, log zerolog.Logger) 
 		}
 		log.WithLevel(level).Str("subscription", did.Name).Str("owner", doc.owner).Str("action", did.Action).Strs("changed", did.Members).Msg(message)
 	}
-	if found, ok := errors.AsType[api.DeclarationFaults](err); ok {
-		var faults faultsError
-		for _, f := range found {
-			named := doc.subs[f.Index].fault(f.FieldError)
-			if f.Owner != "" {
-				named.remedy = ownerRemedy(f.Owner)
-			}
-			faults = append(faults, named)
-		}
-		return faults
+	return wrap("declare subscriptions", doc.faults(err))
+}
+
+// declarations are the subscriptions of a document as the API takes them.
+func (d *declared) declarations() []api.Declaration {
+	list := make([]api.Declaration, len(d.subs))
+	for i := range d.subs {
+		list[i] = d.subs[i].given
 	}
-	return wrap("declare subscriptions", err)
+	return list
+}
+
+// faults are an error's faults by the places in the file; any other error stays.
+func (d *declared) faults(err error) error {
+	found, ok := errors.AsType[api.DeclarationFaults](err)
+	if !ok {
+		return err
+	}
+	var faults faultsError
+	for _, f := range found {
+		named := d.subs[f.Index].fault(f.FieldError)
+		if f.Owner != "" {
+			named.remedy = ownerRemedy(f.Owner)
+		}
+		faults = append(faults, named)
+	}
+	return faults
 }

@@ -34,6 +34,7 @@ func configured(t *testing.T, content, source string, env ...string) declared {
 func TestEveryStartMakesSubscriptionsWhatTheConfigurationDeclares(t *testing.T) {
 	t.Parallel()
 	c := newConfig(t, storetest.EmptyURL(t))
+	master := masterKey(t, &c)
 	var logs bytes.Buffer
 	c.logger = zerolog.New(zerolog.SyncWriter(&logs)).Level(zerolog.InfoLevel)
 	signing := subscriptions.NewSigningSecret().Reveal()
@@ -103,9 +104,9 @@ subscriptions:
 	})
 	t.Run("which check finds, and finds nothing in the file of the owner", func(t *testing.T) {
 		for _, owner := range []string{"owner: somebody-else\n", "owner: " + c.sourceName + "\n"} {
-			env := []string{"ROWCALL_DATABASE_URL=" + c.databaseURL, "ROWCALL_EGRESS_ALLOW=private", "PARTNER_TOKEN=x", "ROWCALL_CONFIG=" + file(t, owner+content)}
+			env := []string{"ROWCALL_DATABASE_URL=" + c.databaseURL, master, "ROWCALL_EGRESS_ALLOW=private", "PARTNER_TOKEN=x", "ROWCALL_CONFIG=" + file(t, owner+content)}
 			got := call(t, env, "check")
-			if fault := `subscription "paid" is declared by owner "` + c.sourceName + `" already`; strings.Contains(got.stdout, fault) != strings.Contains(owner, "else") {
+			if fault := `subscriptions[0].name of "paid" is declared by owner "` + c.sourceName + `" already`; strings.Contains(got.stdout, fault) != strings.Contains(owner, "else") {
 				t.Errorf("%s%s%s", owner, got.stdout, got.stderr)
 			}
 		}

@@ -244,12 +244,14 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 	return err
 }
 
+var noAPIKey = fault{envName("api_key"), "is not set, and this is the first start", "make one with rowcall keygen: it is the first key of the API"}
+
 // bootstrap makes the configured key the bootstrap admin key.
 func bootstrap(ctx context.Context, s *store.Store, c config) error {
 	if c.apiKey.IsZero() {
 		has, err := s.HasBootstrapKey(ctx)
 		if err == nil && !has {
-			return faultsError{{"ROWCALL_API_KEY", "is not set, and this is the first start", "make one with rowcall keygen: it is the first key of the API"}}
+			return faultsError{noAPIKey}
 		}
 		return wrap("read bootstrap key", err)
 	}

@@ -589,7 +589,7 @@ func TestCheckNamesFaultsAndRemediesAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	database := storetest.EmptyURL(t)
 	execSQL(t, database, "CREATE TABLE orders (id int PRIMARY KEY); CREATE TABLE keyless (a int)")
-	got := call(t, []string{"ROWCALL_DATABASE_URL=" + database}, "check")
+	got := call(t, fit(database), "check")
 	if got.code != exitOK || !strings.Contains(got.stdout, "schema rowcall may be created") || !strings.Contains(got.stdout, "0 faults") {
 		t.Errorf("a fit database: %+v", got)
 	}
@@ -626,7 +626,7 @@ func TestCheckNamesFaultsAndRemediesAndChangesNothing(t *testing.T) {
 	if !strings.Contains(got.stdout, `"of": "source"`) {
 		t.Errorf("nothing is said of the source: %+v", got)
 	}
-	got = call(t, []string{"ROWCALL_DATABASE_URL=postgres://127.0.0.1:1/x"}, "check")
+	got = call(t, fit("postgres://127.0.0.1:1/x"), "check")
 	if got.code != exitFailed || !strings.Contains(got.stdout, "✗ store") || !strings.Contains(got.stdout, "→ start it") {
 		t.Errorf("a server that is not there: %+v", got)
 	}
