@@ -60,6 +60,7 @@ type boardRow struct {
 	Dead          int64               `json:"dead"`
 	OldestAt      *time.Time          `json:"oldest_at" doc:"Commit time of the oldest event that waits, is retried or blocked."`
 	Recent        *recentTries        `json:"recent" doc:"The last hour; null: not asked for."`
+	Day           *dayTries           `json:"day" doc:"The last 24 hours; null: not asked for."`
 }
 
 // recentTries is how the last hour went, minute by minute.
@@ -68,6 +69,13 @@ type recentTries struct {
 	Delivered    *[]int64  `json:"delivered" doc:"Events that were accepted in each of 60 minutes, replays included; the newest has not ended. Some seconds behind. null: not known, with ROWCALL_ATTEMPTS=failures."`
 	Failed       []int64   `json:"failed" doc:"Tries that failed."`
 	DrainSeconds *float64  `json:"drain_seconds" doc:"Until what waits has gone, at the rate of the last five minutes: at most, as waiting is. null: nothing waits, something holds it, nothing went, or it is not known what did."`
+}
+
+// dayTries is how the last 24 hours went, quarter by quarter of an hour.
+type dayTries struct {
+	From      time.Time `json:"from" doc:"When the first quarter of an hour begins."`
+	Delivered *[]int64  `json:"delivered" doc:"Events that were accepted in each of 96 quarters, as in recent."`
+	Failed    []int64   `json:"failed" doc:"Tries that failed."`
 }
 
 type logCount struct {
@@ -105,7 +113,7 @@ type (
 		Condition    string `query:"condition" enum:"disabled,faulty,parked,probing,recovering,failing,paused,closed,healthy"`
 		Label        string `query:"label" doc:"With this label: key=value, or key."`
 		Search       string `query:"q" doc:"With this text in name, URL, events or labels, whatever its case."`
-		Recent       bool   `query:"recent" doc:"With how the last hour went."`
+		Recent       bool   `query:"recent" doc:"With how the last hour and the last 24 hours went."`
 	}
 	boardOutput struct{ Body board }
 )

@@ -12,43 +12,59 @@ import (
 
 const (
 	recentMinutes = 60
+	dayQuarters   = 96
 	// drainMinutes is over how many of them the rate of a drain is taken.
 	drainMinutes = 5
 	maxLabels    = 100
 )
 
-// addRecent fills in how the last hour went, of all rows by one query.
+// addRecent fills in how the last hour went, and the last day, of all rows by a
+// query each.
 func (a *API) addRecent(ctx context.Context, rows []boardRow, now time.Time) error {
 	ids := make([]subscriptions.ID, len(rows))
 	for i := range rows {
 		ids[i] = rows[i].Subscription
 	}
 	from := now.UTC().Truncate(store.MinuteStep).Add(-store.MinuteStep * (recentMinutes - 1))
-	tries, err := a.store.RecentTries(ctx, ids, store.MinuteStep, from)
+	hour, err := a.store.RecentTries(ctx, ids, store.MinuteStep, from)
+	if err != nil {
+		return err
+	}
+	day0 := now.UTC().Truncate(store.QuarterStep).Add(-store.QuarterStep * (dayQuarters - 1))
+	day, err := a.store.RecentTries(ctx, ids, store.QuarterStep, day0)
 	if err != nil {
 		return err
 	}
 	for i := range rows {
-		rows[i].Recent = rows[i].recent(tries[rows[i].Subscription], from, now)
+		r := &rows[i]
+		r.Recent = r.recent(hour[r.Subscription], from, now)
+		delivered, failed := series(day[r.Subscription], day0, store.QuarterStep, dayQuarters)
+		r.Day = &dayTries{From: day0, Delivered: &delivered, Failed: failed}
 		if a.config.FailuresAlone {
-			rows[i].Recent.Delivered, rows[i].Recent.DrainSeconds = nil, nil
+			r.Recent.Delivered, r.Recent.DrainSeconds, r.Day.Delivered = nil, nil, nil
 		}
 	}
 	return nil
 }
 
+// series has every one of some steps, also where nothing happened.
+func series(tries []store.Tries, from time.Time, step time.Duration, steps int) (delivered, failed []int64) {
+	delivered, failed = make([]int64, steps), make([]int64, steps)
+	for _, t := range tries {
+		if n := t.At.Sub(from); n >= 0 && n < step*time.Duration(steps) { // else of a clock that is ahead
+			delivered[n/step], failed[n/step] = t.Delivered, t.Failed
+		}
+	}
+	return delivered, failed
+}
+
 func (r *boardRow) recent(tries []store.Tries, from, now time.Time) *recentTries {
-	delivered, failed := make([]int64, recentMinutes), make([]int64, recentMinutes)
+	delivered, failed := series(tries, from, store.MinuteStep, recentMinutes)
 	of := &recentTries{From: from, Delivered: &delivered, Failed: failed}
 	since := from.Add(store.MinuteStep * (recentMinutes - drainMinutes))
 	var went int64
 	for _, t := range tries {
-		n := int(t.At.Sub(from) / store.MinuteStep)
-		if n < 0 || n >= recentMinutes {
-			continue
-		}
-		delivered[n], failed[n] = t.Delivered, t.Failed
-		if !t.At.Before(since) {
+		if !t.At.Before(since) && !t.At.After(now) {
 			went += t.Own
 		}
 	}

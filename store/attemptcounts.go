@@ -213,11 +213,14 @@ type Tries struct {
 	Own               int64 // of Delivered, those that no replay asked for
 }
 
+// Lane by lane, by the primary key: joined, the counts of every subscription would be
+// read for those of one page.
 const recentTriesSQL = `
-SELECT c.subscription, a.at, sum(a.delivered)::bigint, sum(a.failed)::bigint, coalesce(sum(a.delivered) FILTER (WHERE NOT c.replay), 0)::bigint
-FROM ` + everyLaneSQL + ` c JOIN rowcall.attempt_counts a ON a.lane = c.lane
-WHERE c.subscription = ANY($1) AND a.step = $2 AND a.at >= $3
-GROUP BY c.subscription, a.at ORDER BY c.subscription, a.at`
+WITH of AS MATERIALIZED (SELECT c.subscription, c.lane, c.replay FROM ` + everyLaneSQL + ` c WHERE c.subscription = ANY($1))
+SELECT of.subscription, a.at, sum(a.delivered)::bigint, sum(a.failed)::bigint, coalesce(sum(a.delivered) FILTER (WHERE NOT of.replay), 0)::bigint
+FROM of CROSS JOIN LATERAL (SELECT at, sum(delivered) AS delivered, sum(failed) AS failed FROM rowcall.attempt_counts
+  WHERE step = $2 AND lane = of.lane AND at >= $3 GROUP BY at) a
+GROUP BY of.subscription, a.at ORDER BY of.subscription, a.at`
 
 // RecentTries returns the steps since a time in which there were tries, oldest
 // first, of each of some subscriptions: AttemptCounts of many, in one query, without

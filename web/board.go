@@ -28,8 +28,9 @@ type boardView struct {
 // boardRow is a subscription on the board.
 type boardRow struct {
 	client.BoardRow
-	Spark spark
-	Drain time.Duration // at most; 0: not known
+	Spark  spark
+	Ribbon ribbon
+	Drain  time.Duration // at most; 0: not known
 }
 
 // Stopped reports whether its endpoint is asked again by probes.
@@ -52,7 +53,7 @@ func board(v *visit) error {
 		Home: firstPage(v.URL), Next: nextPage(v.URL, found.NextCursor), Back: thisPage(v.URL),
 	}
 	for _, row := range found.Items {
-		view.Rows = append(view.Rows, boardRow{row, sparkOf(row.Recent), drainOf(row.Recent)})
+		view.Rows = append(view.Rows, boardRow{row, sparkOf(row.Recent), ribbonOf(&row, v.now), drainOf(row.Recent)})
 	}
 	if query.Label != "" && !slices.ContainsFunc(view.Labels, func(l client.LabelUse) bool { return l.Label == query.Label }) {
 		view.Labels = append(view.Labels, client.LabelUse{Label: query.Label})

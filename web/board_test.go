@@ -28,7 +28,7 @@ func TestTheBoardDrawsTheLastHourAndSaysWhenABacklogIsGone(t *testing.T) {
 	w.exec(`UPDATE rowcall.cursors SET "offset" = $1 WHERE subscription = $2`, int64(first)+4, sub.ID) // the others wait
 	row := regexp.MustCompile(`(?s)<tr><td class="wide"><a href="/subscriptions/` + sub.ID + `">.*?</tr>`)
 	var got string
-	for late := time.After(20 * time.Second); !strings.Contains(got, "3 delivered, 1 failed"); {
+	for late := time.After(20 * time.Second); !strings.Contains(got, "<small>3 delivered, 1 failed</small>"); {
 		select {
 		case <-late:
 			t.Fatalf("the row says %s", got)
@@ -38,6 +38,12 @@ func TestTheBoardDrawsTheLastHourAndSaysWhenABacklogIsGone(t *testing.T) {
 	}
 	if !regexp.MustCompile(`class="f-ok" d="M0 20[HV0-9.]+V5[HV0-9.]*Z"`).MatchString(got) || !strings.Contains(got, `class="f-warn" d="M0 20`) {
 		t.Errorf("nothing is drawn in %s", got)
+	}
+	if !strings.Contains(got, `aria-label="Last 24 hours: some failed for `) || !strings.Contains(got, `some failed, 3 delivered, 1 failed</title>`) {
+		t.Errorf("the last day is not drawn in %s", got)
+	}
+	if page := w.page("/subscriptions/" + sub.ID); !strings.Contains(page, `aria-label="Last 24 hours: some failed for `) || !strings.Contains(page, `some failed</span></td><td class="n">3</td><td class="n">1</td>`) {
+		t.Error("the subscription's page does not say how its last day went")
 	}
 	if !regexp.MustCompile(`class="n">≤ \d+ (s|min)</td>`).MatchString(got) {
 		t.Errorf("it is not said when the backlog is gone: %s", got)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -35,6 +36,9 @@ func newPages(a *assets) (*pages, error) {
 		"path":       url.PathEscape, // what a publisher made up may hold a slash
 		"length":     func(b json.RawMessage) int64 { return int64(len(b)) },
 		"textlength": func(text string) int64 { return int64(len(text)) },
+		"iso":        func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"clock":      func(t time.Time) string { return t.UTC().Format("15:04") },
+		"backward":   func(bands []band) []band { bands = slices.Clone(bands); slices.Reverse(bands); return bands },
 		"offset":     func(sequence string) string { return strings.TrimLeft(sequence, "0") },
 	}).ParseFS(templateFiles, "templates/_*.html")
 	if err != nil {

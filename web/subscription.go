@@ -24,6 +24,7 @@ type subscriptionView struct {
 	Window   string
 	Windows  []windowOption
 	Charts   []chart
+	Ribbon   ribbon
 	Drain    time.Duration // until what waits has gone, at most; 0: not known
 	Held     bool
 	May      map[string]bool
@@ -65,7 +66,7 @@ func showSubscription(v *visit) error {
 		return err
 	}
 	view.Owed, view.Terms = balance(&stats.Balance, &stats.Totals)
-	view.Charts, view.Drain = charts(&stats, v.now), drainOf(view.Row.Recent)
+	view.Charts, view.Ribbon, view.Drain = charts(&stats, v.now), ribbonOf(&view.Row, v.now), drainOf(view.Row.Recent)
 	if err := view.readAttempts(v); err != nil {
 		return err
 	}

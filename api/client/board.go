@@ -30,6 +30,7 @@ type BoardRow struct {
 	Dead          int64             `json:"dead"`
 	OldestAt      *time.Time        `json:"oldest_at"`
 	Recent        *RecentTries      `json:"recent"` // nil: not asked for
+	Day           *DayTries         `json:"day"`    // nil: not asked for
 }
 
 // RecentTries is how the last hour went, minute by minute.
@@ -38,6 +39,13 @@ type RecentTries struct {
 	Delivered    []int64   `json:"delivered"` // nil: only failures are in the history
 	Failed       []int64   `json:"failed"`
 	DrainSeconds *float64  `json:"drain_seconds"` // at most; nil: nothing waits, is held, or nothing went
+}
+
+// DayTries is how the last 24 hours went, quarter by quarter of an hour.
+type DayTries struct {
+	From      time.Time `json:"from"`
+	Delivered []int64   `json:"delivered"` // nil: only failures are in the history
+	Failed    []int64   `json:"failed"`
 }
 
 // LogCount is a number of events and their bytes.
@@ -74,7 +82,7 @@ type BoardQuery struct {
 	PageQuery
 	Subscription, Condition, Label, Search string
 
-	Recent bool // with how the last hour went
+	Recent bool // with how the last hour and the last day went
 }
 
 // Endpoints lists subscriptions with the health of their endpoints, worst first.

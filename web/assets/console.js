@@ -28,6 +28,11 @@ function showTimes(within = document) {
     if (time.textContent !== text) time.textContent = text;
     time.title = at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
   }
+  for (const title of within.querySelectorAll("title[data-from]")) {
+    const [from, to] = [title.dataset.from, title.dataset.to].map((at) => new Date(at).toLocaleTimeString(undefined, { timeStyle: "short" }));
+    const text = `${from} to ${to}: ${title.dataset.text}`;
+    if (title.textContent !== text) title.textContent = text;
+  }
 }
 showTimes();
 setInterval(showTimes, 1000);
@@ -56,6 +61,8 @@ async function refresh() {
     const next = page.getElementById(id);
     if (!now || !next || now.matches(":hover") && now.querySelector("table") || now.contains(document.activeElement) || now.querySelector(opened)) continue;
     showTimes(next);
+    const folds = now.querySelectorAll("details");
+    next.querySelectorAll("details").forEach((fold, i) => (fold.open = folds[i]?.open ?? fold.open));
     if (now.innerHTML !== next.innerHTML) now.replaceChildren(...next.childNodes);
   }
 }
