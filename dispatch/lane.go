@@ -1,6 +1,8 @@
 package dispatch
 
 import (
+	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,8 +44,9 @@ type lane struct {
 	probe  subscriptions.Probe
 	bounds bounds
 
-	rules    *rules // nil: its subscription has no expressions
-	ordering string // which ordering the keys of its entries are of
+	rules    *rules   // nil: its subscription has no expressions
+	ordering string   // which ordering the keys of its entries are of
+	others   []string // those of its foreign entries
 	cost     cost
 	version  int64   // of the rows that it was opened with
 	replay   *replay // nil: the subscription's own lane
@@ -202,7 +205,7 @@ func (l *lane) entryOf(d *store.Delivery) *entry {
 		charged: d.Charged, heldMS: d.HeldMS, reason: Reason(d.Reason), status: d.Status, errText: d.Error,
 		row: true, saved: true, heapIndex: -1,
 	}
-	e.foreign = d.Ordering != l.ordering && l.sub.Ordering != subscriptions.OrderNone
+	e.foreign = l.foreign(d.Ordering)
 	if l.sub.Ordering != subscriptions.OrderNone && len(d.Keys) > 0 {
 		e.key = d.Keys[0]
 		if len(d.Keys) > 1 {
@@ -210,6 +213,22 @@ func (l *lane) entryOf(d *store.Delivery) *entry {
 		}
 	}
 	return e
+}
+
+// foreign numbers another ordering than the one in force, from 1 on; 0 is this one,
+// or none. l.mu is held, or the lane is being made.
+func (l *lane) foreign(ordering string) uint8 {
+	if ordering == l.ordering || l.sub.Ordering == subscriptions.OrderNone {
+		return 0
+	}
+	i := slices.Index(l.others, ordering)
+	if i < 0 {
+		if i = len(l.others); i == math.MaxUint8 {
+			return math.MaxUint8 // so many edits that rows of the last ones are in the order of their keys alone
+		}
+		l.others = append(l.others, ordering)
+	}
+	return uint8(i + 1)
 }
 
 // serving reports whether the lane takes events.

@@ -46,7 +46,7 @@ type entry struct {
 	dirty     bool  // its row is to be written
 	saved     bool  // a row of it is in the store
 	rides     bool  // reform: what it waits for is in its batch
-	foreign   bool  // its keys are of another ordering than the one in force
+	foreign   uint8 // which other ordering than the one in force its keys are of; 0: of this one
 	discarded bool  // a person ended it; it goes when its turn comes
 	revisited bool  // a dead letter that a person had taken up again
 	heapIndex int   // in the lane's timers; -1: not there
@@ -127,29 +127,50 @@ func (o *order) add(e *entry) {
 	o.tails[e.key] = e
 }
 
-// addAll adds entries: first what is being sent, then the rest by offset. Those
-// whose keys are of another ordering come before all that is not being sent, for
-// their keys say nothing of who follows them.
+// addAll adds entries: first what is being sent, then the rest by offset. Keys of
+// one ordering say nothing of who follows those of another: where rows of one
+// follow rows of another there is a gate between, and all that has no row yet waits
+// for the last one, as whatever comes will.
 func (o *order) addAll(entries []*entry) {
-	var gate *entry
-	for _, e := range entries {
-		if e.state == flying || e.foreign {
-			o.add(e)
-		}
-		if e.foreign {
-			if gate == nil {
-				// What waits for it waits for rows alone, whatever their number.
-				gate = &entry{row: true, barrier: "*", heapIndex: -1}
-			}
-			gate.follow(e)
+	foreign := 0 // how many there are up to the last foreign one
+	for i, e := range entries {
+		if e.foreign != 0 {
+			foreign = i + 1
 		}
 	}
-	o.gate = gate
-	for _, e := range entries {
-		if e.state != flying && !e.foreign {
-			o.add(e)
+	var run []*entry // those of one ordering, since the last gate
+	var rest []*entry
+	for i, e := range entries {
+		if i >= foreign || !e.row && e.foreign == 0 && e.state != flying {
+			rest = append(rest, e)
+			continue
+		}
+		if n := len(run); n > 0 && e.foreign != run[n-1].foreign && e.state != flying {
+			o.gate, run = gateBehind(run), nil
+		}
+		if o.add(e); e.row || e.foreign != 0 {
+			run = append(run, e)
 		}
 	}
+	if len(run) > 0 {
+		o.gate = gateBehind(run)
+	}
+	for _, e := range rest {
+		o.add(e)
+	}
+}
+
+// gateBarrier is the barrier of a gate: no table's name.
+const gateBarrier = "*"
+
+// gateBehind is a gate that ends with the last of some rows. What waits for it
+// waits for rows alone, whatever their number.
+func gateBehind(rows []*entry) *entry {
+	gate := &entry{row: true, barrier: gateBarrier, heapIndex: -1}
+	for _, e := range rows {
+		gate.follow(e)
+	}
+	return gate
 }
 
 // follow has e wait for before.
@@ -201,8 +222,10 @@ func (o *order) end(e *entry) (freed []*entry) {
 		}
 		switch n.waits--; {
 		case n.waits > 0:
-		case n == o.gate:
-			o.gate = nil
+		case n.barrier == gateBarrier:
+			if n == o.gate {
+				o.gate = nil
+			}
 			freed = append(freed, o.end(n)...)
 		default:
 			freed = append(freed, n)

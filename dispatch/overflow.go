@@ -313,7 +313,10 @@ func (l *lane) takeInOne(ev *store.Event, a, b *overflow) {
 	}
 	e := &entry{
 		offset: ev.Offset, key: ev.Key, key2: ev.OldKey, size: int64(len(ev.Data)), walked: true, heapIndex: -1,
-		unjudged: l.rules.filters(), foreign: l.draining && l.sub.Ordering != subscriptions.OrderNone,
+		unjudged: l.rules.filters(),
+	}
+	if l.draining {
+		e.foreign = l.foreign("") // only the keys of rows overflow
 	}
 	e.ownKeys()
 	l.order.add(e)

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -110,15 +111,15 @@ func TestRowsOfAnOrderingKeyHoldTheirLaneAndNothingOverflows(t *testing.T) {
 	})
 }
 
-// A subscription that comes to order by an expression while keys overflow, and back once
-// all of the time before has gone, over stops or crashes. Its expression gives the rows'
+// A subscription whose ordering is edited while keys overflow, time and again, and before
+// all of the time before has gone, over stops or crashes. Its expressions give the rows'
 // own keys, so the order that is kept is the same throughout.
 func TestOverflowsAreDrainedInOrderWhereTheOrderingIsEdited(t *testing.T) {
 	t.Parallel()
-	var edits atomic.Int64
+	var edits, again atomic.Int64
 	t.Cleanup(func() {
-		if edits.Load() == 0 {
-			t.Error("no ordering was edited while keys overflowed: this has shown nothing")
+		if edits.Load() == 0 || again.Load() == 0 {
+			t.Errorf("%d keys overflowed at edits, %d edits came before all of another ordering had gone: this has shown nothing", edits.Load(), again.Load())
 		}
 	})
 	histories(t, 24, func(t *testing.T, seed uint64, random, chance *rand.Rand) {
@@ -142,16 +143,18 @@ func TestOverflowsAreDrainedInOrderWhereTheOrderingIsEdited(t *testing.T) {
 		for range 6 {
 			end, kill := liveWith(t, m, j, small)
 			write()
-			if old, overflows := m.ofOtherOrderings(); old == 0 {
-				edits.Add(int64(overflows))
-				m.edit(t, func(sub *subscriptions.Subscription) {
-					if sub.OrderingKey == nil {
-						sub.OrderingKey = new(`key`)
-					} else {
-						sub.OrderingKey = nil
-					}
+			old, overflows := m.ofOtherOrderings()
+			edits.Add(int64(overflows))
+			again.Add(int64(min(old, 1)))
+			m.edit(t, func(sub *subscriptions.Subscription) {
+				others := slices.DeleteFunc([]string{"", `key`, `key + ""`, `"" + key`}, func(key string) bool {
+					return sub.OrderingKey == nil && key == "" || sub.OrderingKey != nil && *sub.OrderingKey == key
 				})
-			}
+				sub.OrderingKey = nil
+				if key := others[random.IntN(len(others))]; key != "" {
+					sub.OrderingKey = &key
+				}
+			})
 			write()
 			time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
 			if crashes {

@@ -61,9 +61,6 @@ func orderingOf(spec *subscriptions.Spec) string {
 	return hex.EncodeToString(digest[:8])
 }
 
-// otherOrdering is the ordering of a row whose keys are of none that is in force.
-const otherOrdering = "-"
-
 // noTable stands in keys where the table would, for events of none. Names of
 // tables have a dot.
 const noTable = "events"

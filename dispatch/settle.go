@@ -376,8 +376,8 @@ func (l *lane) delivery(e *entry) store.Delivery {
 		FirstFailedAt: e.firstFailed, HeldMS: e.heldMS, Reason: string(e.reason), Status: e.status, Error: e.errText,
 		Keys: []string{}, Ordering: l.ordering,
 	}
-	if e.foreign {
-		d.Ordering = otherOrdering
+	if e.foreign != 0 {
+		d.Ordering = l.others[e.foreign-1]
 	}
 	if e.key != "" {
 		d.Keys = append(d.Keys, e.key)
