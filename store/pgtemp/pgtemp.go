@@ -29,6 +29,7 @@ type Config struct {
 	Settings map[string]string // of postgresql.conf; wal_level is logical unless given
 	Bin      string            // folder of postgres and initdb; default: FindBin
 	NoSync   bool              // do not wait for the disk when the cluster is made (its Settings decide on fsync)
+	InMemory bool              // a new temporary folder is in memory, where a file system and room for that are there
 }
 
 // Mode is a way to stop a cluster.
@@ -178,8 +179,12 @@ func (c *Cluster) data() string { return filepath.Join(c.dir, "data") }
 func (c *Cluster) makeDir() (err error) {
 	c.dir = c.config.Dir
 	if c.dir == "" {
-		sweep(os.TempDir())
-		c.dir, err = os.MkdirTemp("", dirPrefix)
+		parent := os.TempDir()
+		if memory := memoryDir(); c.config.InMemory && memory != "" {
+			parent = memory
+		}
+		sweep(parent)
+		c.dir, err = os.MkdirTemp(parent, dirPrefix)
 	} else {
 		err = os.MkdirAll(c.dir, 0o700)
 	}
