@@ -92,7 +92,7 @@ func (s *signIn) Start(ctx context.Context, flow web.Flow) (string, error) {
 	if err != nil {
 		return "", s.down(err)
 	}
-	return p.oauth.AuthCodeURL(flow.State, redirectTo(flow), oidc.Nonce(flow.Nonce), oauth2.S256ChallengeOption(flow.Verifier)), nil
+	return p.oauth.Load().AuthCodeURL(flow.State, redirectTo(flow), oidc.Nonce(flow.Nonce), oauth2.S256ChallengeOption(flow.Verifier)), nil
 }
 
 // Finish implements web.Provider.
@@ -109,7 +109,7 @@ func (s *signIn) Finish(ctx context.Context, flow web.Flow, answer web.Answer) (
 	if answer.Issuer != s.config.issuer && (answer.Issuer != "" || p.namesIssuer) {
 		return "", s.refused(ctx, answer, errors.New("the answer names another issuer"))
 	}
-	tokens, err := p.oauth.Exchange(ctx, answer.Code, redirectTo(flow), oauth2.VerifierOption(flow.Verifier))
+	tokens, err := p.exchange(ctx, answer.Code, redirectTo(flow), oauth2.VerifierOption(flow.Verifier))
 	if err != nil {
 		if err = asked.because(fmt.Errorf("redeem code: %w", err)); codeRefused(err) {
 			return "", s.refused(ctx, answer, err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -19,7 +20,7 @@ type oidcFlags struct {
 	OIDCClientSecret string `name:"oidc-client-secret" secret:"" hidden:"" help:"The client's secret; a public client has none."`
 	OIDCScopes       string `name:"oidc-scopes" default:"openid,profile,email" placeholder:"LIST" help:"What is asked of the provider; by default ${default}."`
 	OIDCClaim        string `name:"oidc-claim" default:"groups" placeholder:"NAME" help:"Claim that says what a person is, a.b for a member; by default ${default}."`
-	OIDCRoles        string `name:"oidc-roles" placeholder:"LIST" help:"What its values may do, as in ops=read+deliver,admins=admin; * is everybody who signs in."`
+	OIDCRoles        string `name:"oidc-roles" placeholder:"LIST" help:"What its values may do, as in ops=read+deliver,admins=admin; in quotes where there is a comma; * is everybody who signs in."`
 	OIDCEmailDomains string `name:"oidc-email-domains" placeholder:"LIST" help:"Only people with a verified e-mail address in these domains; by default any."`
 }
 
@@ -78,29 +79,58 @@ func (f *oidcFlags) parse(s *settings, guard *dispatch.Guard) oidcConfig {
 
 func (f *oidcFlags) parseRoles(s *settings, roles map[string][]string) {
 	bad := func(problem string) {
-		s.add(fault{envName("oidc_roles"), problem, "write what values of the claim may do, as in ops=read+deliver,admins=admin"})
+		s.add(fault{envName("oidc_roles"), problem, `write what values of the claim may do, as in ops=read+deliver,admins=admin; one with a comma in quotes, as in "Ops, EU"=read`})
 	}
-	for _, role := range items(f.OIDCRoles) {
-		at := strings.LastIndexByte(role, '=')
-		if at < 1 {
-			bad(fmt.Sprintf("has %q, which gives nothing", role))
-			continue
-		}
-		value, scopes := strings.TrimSpace(role[:at]), strings.Split(role[at+1:], "+")
+	given, problems := splitRoles(f.OIDCRoles)
+	for _, problem := range problems {
+		bad(problem)
+	}
+	for _, role := range given {
+		scopes := strings.Split(role.scopes, "+")
 		for i, scope := range scopes {
 			scopes[i] = strings.TrimSpace(scope)
 			if !slices.Contains(api.Scopes(), api.Scope(scopes[i])) {
-				bad(fmt.Sprintf("gives %q the scope %q, which there is not", value, scopes[i]))
+				bad(fmt.Sprintf("gives %q the scope %q, which there is not", role.value, scopes[i]))
 			}
 		}
 		if !slices.Contains(scopes, string(api.ScopeRead)) && !slices.Contains(scopes, string(api.ScopeAdmin)) {
-			bad(fmt.Sprintf("lets %q not read, and the console has nothing to show then", value))
+			bad(fmt.Sprintf("lets %q not read, and the console has nothing to show then", role.value))
 		}
-		roles[value] = append(roles[value], scopes...)
+		roles[role.value] = append(roles[role.value], scopes...)
 	}
-	if len(items(f.OIDCRoles)) == 0 && !s.faulty("oidc_roles") {
+	if len(given)+len(problems) == 0 && !s.faulty("oidc_roles") {
 		bad("is not set, so nobody who signs in may do anything")
 	}
+}
+
+// role is one part of ROWCALL_OIDC_ROLES.
+type role struct{ value, scopes string }
+
+// quotedRole is a role of a value in quotes, in which "" stands for a quote, and the
+// comma that ends it.
+var quotedRole = regexp.MustCompile(`^"((?:[^"]|"")+)"\s*=([^,"]*)(?:,|$)`)
+
+// splitRoles splits a list of roles at the commas outside of quotes, and says of
+// every part that is none what is wrong with it.
+func splitRoles(list string) (roles []role, problems []string) {
+	for rest := strings.TrimSpace(list); rest != ""; rest = strings.TrimLeft(rest, ", \t\r\n") {
+		if found := quotedRole.FindStringSubmatch(rest); found != nil {
+			roles, rest = append(roles, role{strings.ReplaceAll(found[1], `""`, `"`), found[2]}), rest[len(found[0]):]
+			continue
+		}
+		if rest[0] == '"' {
+			return roles, append(problems, fmt.Sprintf("has %.60q, which is no value in quotes with = behind it; a quote within stands twice", rest))
+		}
+		var item string
+		item, rest, _ = strings.Cut(rest, ",")
+		at := strings.LastIndexByte(item, '=')
+		if at < 1 {
+			problems = append(problems, fmt.Sprintf("has %q, which gives nothing", strings.TrimSpace(item)))
+			continue
+		}
+		roles = append(roles, role{strings.TrimSpace(item[:at]), item[at+1:]})
+	}
+	return roles, problems
 }
 
 // items are the parts of a list with commas.

@@ -188,38 +188,54 @@ func TestWhatTheIssuerSaysOfItselfIsReadForAllAndAgain(t *testing.T) {
 	}
 }
 
-func TestTheTokenEndpointIsAskedOnceAndAsItWantsToBe(t *testing.T) {
+func TestACodeIsPostedOnceAndAsTheTokenEndpointWantsIt(t *testing.T) {
 	t.Parallel()
+	both := []string{"client_secret_basic", "client_secret_post", "private_key_jwt"}
 	for name, c := range map[string]struct {
 		methods []string
+		takes   string
+		refuses bool
 		public  bool
 		want    []string
 	}{
-		"post alone":         {methods: []string{"client_secret_post"}, want: []string{"post", "post"}},
-		"basic alone":        {methods: []string{"client_secret_basic", "private_key_jwt"}, want: []string{"basic", "basic"}},
-		"it does not say":    {want: []string{"basic", "post", "post"}}, // tried once
-		"a client of no key": {public: true, want: []string{"post", "post"}},
+		"post alone":                    {methods: both[1:], takes: "post", want: []string{"post", "post"}},
+		"basic alone":                   {methods: both[:1], takes: "basic", want: []string{"basic", "basic"}},
+		"both":                          {methods: both, takes: "basic", want: []string{"basic", "basic"}},
+		"both, but for us post":         {methods: both, takes: "post", want: []string{"basic", "post", "post"}}, // tried once
+		"it does not say":               {takes: "basic", want: []string{"basic", "basic"}},
+		"it does not say, and is post":  {takes: "post", want: []string{"basic", "post", "post"}},
+		"a client of no key":            {takes: "post", public: true, want: []string{"post", "post"}},
+		"both, and the code is none":    {methods: both, takes: "basic", refuses: true, want: []string{"basic", "basic"}},
+		"post for us, the code is none": {methods: both, takes: "post", refuses: true, want: []string{"basic", "post", "post"}},
+		"neither for us":                {methods: both, takes: "nothing", want: []string{"basic", "post", "basic", "post"}},
+		"basic alone, and not for us":   {methods: both[:1], takes: "post", want: []string{"basic", "basic"}},
 	} {
 		f := newForger(t)
 		f.token = f.sign(t, "RS256", f.key, f.good(nil))
 		if c.methods != nil {
 			f.meta = map[string]any{"token_endpoint_auth_methods_supported": c.methods}
 		}
-		if !slices.Contains(c.methods, "client_secret_basic") {
-			f.does("/token", func(w http.ResponseWriter, r *http.Request) {
-				if _, _, basic := r.BasicAuth(); basic {
-					says(401, `{"error":"invalid_client"}`)(w, r)
-					return
-				}
+		f.does("/token", func(w http.ResponseWriter, r *http.Request) {
+			how := "post"
+			if _, _, basic := r.BasicAuth(); basic {
+				how = "basic"
+			}
+			switch {
+			case how != c.takes:
+				says(401, `{"error":"invalid_client"}`)(w, r)
+			case c.refuses:
+				says(400, `{"error":"invalid_grant"}`)(w, r)
+			default:
 				writeJSON(w, map[string]any{"access_token": "x", "token_type": "Bearer", "id_token": f.token})
-			})
-		}
+			}
+		})
 		s, _ := f.signIn(t)
 		if c.public {
 			s.config.clientSecret = subscriptions.Secret{}
 		}
+		lets := slices.Contains(c.want, c.takes) && !c.refuses
 		for range 2 {
-			if _, err := finish(t.Context(), s); err != nil {
+			if _, err := finish(t.Context(), s); (err == nil) != lets {
 				t.Errorf("%s: %v (%v)", name, err, errors.Unwrap(err))
 			}
 		}

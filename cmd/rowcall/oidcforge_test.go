@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
 
 	"github.com/rowcall/rowcall/api"
@@ -316,6 +317,22 @@ func TestSettingsOfOpenIDConnectAreJudged(t *testing.T) {
 			[]string{"ROWCALL_OIDC_ISSUER=https://login.example.com", "ROWCALL_OIDC_CLIENT_ID=x", "ROWCALL_OIDC_ROLES=ops,=read,a=root,b=write"},
 			[]string{`"ops", which gives nothing`, `"=read", which gives nothing`, `the scope "root"`, `lets "b" not read`},
 		},
+		"a comma outside of quotes": {
+			[]string{"ROWCALL_OIDC_ISSUER=https://login.example.com", "ROWCALL_OIDC_CLIENT_ID=x", "ROWCALL_OIDC_ROLES=Ops, EU=read"},
+			[]string{`has "Ops", which gives nothing`, `in quotes, as in "Ops, EU"=read`},
+		},
+		"a quote that does not end": {
+			[]string{"ROWCALL_OIDC_ISSUER=https://login.example.com", "ROWCALL_OIDC_CLIENT_ID=x", `ROWCALL_OIDC_ROLES=a=read,"Ops, EU=read`},
+			[]string{`has "\"Ops, EU=read", which is no value in quotes`},
+		},
+		"nothing behind quotes": {
+			[]string{"ROWCALL_OIDC_ISSUER=https://login.example.com", "ROWCALL_OIDC_CLIENT_ID=x", `ROWCALL_OIDC_ROLES="Ops, EU",a=read`},
+			[]string{`has "\"Ops, EU\",a=read", which is no value in quotes with = behind it`},
+		},
+		"a scope that is none, in quotes": {
+			[]string{"ROWCALL_OIDC_ISSUER=https://login.example.com", "ROWCALL_OIDC_CLIENT_ID=x", `ROWCALL_OIDC_ROLES="Ops, EU"=root`},
+			[]string{`gives "Ops, EU" the scope "root"`},
+		},
 	} {
 		_, err := read(t, append(required(), c.env...))
 		if (err != nil) != (len(c.want) > 0) {
@@ -338,5 +355,31 @@ oidc_scopes: [groups]
 	if err != nil || got.oidc.clientSecret.Reveal() != "hunter2" || got.oidc.name != "login.example.com" ||
 		strings.Join(got.oidc.scopes, " ") != "openid groups" || strings.Join(got.oidc.scopesOf(who), " ") != "deliver read" {
 		t.Errorf("a file of settings gives %+v, %v", got.oidc, err)
+	}
+}
+
+func TestValuesOfAClaimMayHoldCommasAndQuotes(t *testing.T) {
+	t.Parallel()
+	for list, want := range map[string]map[string][]string{
+		`"CN=Ops,OU=EU"=read+deliver,admins=admin`: {"CN=Ops,OU=EU": {"read", "deliver"}, "admins": {"admin"}},
+		` a=read , "b, ""c""" = read , "d"=admin,`: {"a": {"read"}, `b, "c"`: {"read"}, "d": {"admin"}},
+		`say "x"=read,"*"=read`:                    {`say "x"`: {"read"}, "*": {"read"}},
+	} {
+		s := &settings{env: lookupIn(nil), names: settingNames()}
+		got := map[string][]string{}
+		(&oidcFlags{OIDCRoles: list}).parseRoles(s, got)
+		if diff := cmp.Diff(want, got); diff != "" || s.err() != nil {
+			t.Errorf("%s: %v\n%s", list, s.err(), diff)
+		}
+	}
+	got, err := read(t, append(required(), "ROWCALL_CONFIG="+file(t, `
+oidc_issuer: https://login.example.com
+oidc_client_id: rowcall
+oidc_roles:
+  - '"Ops, EU"=read'
+  - admins=admin
+`)))
+	if err != nil || strings.Join(got.oidc.scopesOf(claims{"groups": []any{"Ops, EU"}}), " ") != "read" {
+		t.Errorf("a list in the file gives %v, %v", got.oidc.roles, err)
 	}
 }

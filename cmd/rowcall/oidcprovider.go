@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -108,9 +109,33 @@ func (s *signIn) ask(ctx context.Context) (context.Context, *asking) {
 // discovered is what the issuer says of itself.
 type discovered struct {
 	*oidc.Provider
-	oauth       *oauth2.Config // remembers how the token endpoint wants the client's secret
-	namesIssuer bool           // in every answer (RFC 9207)
+	oauth       atomic.Pointer[oauth2.Config] // with how the token endpoint wants the client's secret
+	either      bool                          // that may be the other way: the provider knows both, or does not say
+	namesIssuer bool                          // in every answer (RFC 9207)
 	at          time.Time
+}
+
+// exchange redeems a code. It is sent once, but where the provider does not know
+// rowcall by the way that its secret came: then the code is not spent, and goes the
+// other way, as all after it do.
+func (p *discovered) exchange(ctx context.Context, code string, options ...oauth2.AuthCodeOption) (*oauth2.Token, error) {
+	oauth := p.oauth.Load()
+	tokens, err := oauth.Exchange(ctx, code, options...)
+	if !p.either || oauth.Endpoint.AuthStyle == oauth2.AuthStyleInParams || !clientRefused(err) {
+		return tokens, err
+	}
+	other := *oauth
+	other.Endpoint.AuthStyle = oauth2.AuthStyleInParams
+	if tokens, err = other.Exchange(ctx, code, options...); !clientRefused(err) {
+		p.oauth.Store(&other)
+	}
+	return tokens, err
+}
+
+// clientRefused reports whether the token endpoint does not know rowcall.
+func clientRefused(err error) bool {
+	e, ok := errors.AsType[*oauth2.RetrieveError](err)
+	return ok && (e.ErrorCode == "invalid_client" || e.ErrorCode == "" && e.Response.StatusCode == http.StatusUnauthorized)
 }
 
 // repeatedError is a failure that was told before.
@@ -157,13 +182,14 @@ func (s *signIn) readMetadata(ctx context.Context) (*discovered, error) {
 		return nil, a.because(fmt.Errorf("read metadata of %s: %w", s.config.issuer, err))
 	}
 	oauth := &oauth2.Config{ClientID: s.config.clientID, ClientSecret: s.config.clientSecret.Reveal(), Endpoint: p.Endpoint(), Scopes: s.config.scopes}
-	// Where it may be either way, it is found out at the first code that holds.
+	// Basic is what a client is registered with where nobody chose, and what a provider
+	// that does not say takes (OpenID Connect Discovery 1.0).
 	basic, post := slices.Contains(meta.Methods, "client_secret_basic"), slices.Contains(meta.Methods, "client_secret_post")
-	switch {
-	case oauth.ClientSecret == "" || post && !basic:
+	oauth.Endpoint.AuthStyle = oauth2.AuthStyleInHeader
+	if oauth.ClientSecret == "" || post && !basic {
 		oauth.Endpoint.AuthStyle = oauth2.AuthStyleInParams
-	case basic && !post:
-		oauth.Endpoint.AuthStyle = oauth2.AuthStyleInHeader
 	}
-	return &discovered{p, oauth, meta.NamesIssuer, time.Now()}, nil
+	d := &discovered{Provider: p, either: basic == post, namesIssuer: meta.NamesIssuer, at: time.Now()}
+	d.oauth.Store(oauth)
+	return d, nil
 }
