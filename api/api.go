@@ -42,6 +42,7 @@ type Config struct {
 	FailuresAlone bool                            // only tries that failed are in the history: how many were delivered, it does not say
 	StartingAge   time.Duration                   // a source may be starting for this long and count as ready; default 60s
 	MetricsAge    time.Duration                   // rows are read for /metrics at most once in this time; default 5s
+	Rules         string                          // by which people who sign in elsewhere are given what they may do: sessions by others do not count
 	Subscriptions int                             // subscriptions with labels of their own in /metrics, the rest are summed; default 200
 	Tracer        trace.Tracer                    // nil: publishing is not traced
 	Logger        zerolog.Logger
@@ -133,7 +134,7 @@ func New(st *store.Store, config Config) (*API, error) {
 
 		programs: subscriptions.NewPrograms(),
 	}
-	a.auth.onBurst = a.recordBurst
+	a.auth.onBurst, a.auth.rules = a.recordBurst, config.Rules
 	a.ready = newReadiness(st, config)
 	if config.Rate > 0 {
 		a.rates = newBuckets(config.Rate, max(1, int(2*config.Rate)))

@@ -38,6 +38,7 @@ type authenticator struct {
 	store    keyStore
 	failures failures
 	lookups  chan struct{}
+	rules    string // by which people were given what they may do, or have no session
 
 	// onBurst hears of the failure that makes an address or a key wait.
 	onBurst func(ctx context.Context, object string, remote netip.Addr, wait time.Duration)
@@ -76,6 +77,9 @@ func (a *authenticator) find(ctx context.Context, text string) (store.APIKey, er
 		a.remember([32]byte(hash), cachedKey{cached.key, now.Add(keyCacheAge)})
 	}
 	if subtle.ConstantTimeCompare(cached.key.Hash, hash) != 1 {
+		return store.APIKey{}, store.ErrNotFound
+	}
+	if cached.key.Person != "" && cached.key.Rules != a.rules {
 		return store.APIKey{}, store.ErrNotFound
 	}
 	if expires := cached.key.ExpiresAt; !expires.IsZero() && !now.Before(expires) {

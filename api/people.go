@@ -27,10 +27,11 @@ var ErrNoScopes = errors.New("the person has no scopes")
 // SignIn makes a session for a person who has proved elsewhere who they are, and
 // returns its token and end. Their rights are those of this sign-in from now on, in
 // sessions that are there too; with none these end, and the error is ErrNoScopes.
+// A session counts while Config.Rules are those of the sign-in.
 //
 // It is no route: whoever calls it vouches for the person.
 func (a *API) SignIn(ctx context.Context, p Person, remote netip.Addr) (token string, expires time.Time, err error) {
-	key := store.APIKey{Name: personName(p), Person: p.Issuer + " " + p.Subject, Scopes: p.Scopes}
+	key := store.APIKey{Name: personName(p), Person: p.Issuer + " " + p.Subject, Scopes: p.Scopes, Rules: a.config.Rules}
 	ctx = store.WithChange(ctx, &store.Change{Action: "sign-in", Remote: remote.Unmap().String()})
 	if len(p.Scopes) == 0 {
 		if err := a.store.EndPerson(ctx, key.Person); err != nil {

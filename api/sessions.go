@@ -22,6 +22,7 @@ type Identity struct {
 	Scopes    []string          `json:"scopes"`
 	Labels    map[string]string `json:"labels" doc:"It is restricted to subscriptions that have them all; empty: it is not."`
 	Session   bool              `json:"session" doc:"Whether the request came by a session of the key."`
+	Person    bool              `json:"person" doc:"Whether it is somebody who signed in by OpenID Connect."`
 	ExpiresAt *time.Time        `json:"expires_at" doc:"When the session or key ends at the latest; null: never."`
 }
 
@@ -61,7 +62,7 @@ func (a *API) registerSessions() {
 
 func showIdentity(key store.APIKey) Identity {
 	shown := Identity{
-		Key: cmp.Or(key.Parent, key.ID), Name: key.Name, Scopes: key.Scopes, Labels: key.Labels, Session: key.Parent != "",
+		Key: cmp.Or(key.Parent, key.ID), Name: key.Name, Scopes: key.Scopes, Labels: key.Labels, Session: key.Parent != "", Person: key.Person != "",
 		ExpiresAt: optionalTime(key.ExpiresAt),
 	}
 	if shown.Labels == nil {

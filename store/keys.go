@@ -24,7 +24,8 @@ type APIKey struct {
 	Labels     map[string]string // subscriptions that have them all are all that it sees; empty: it sees every one
 	CreatedBy  string            // id of the key that made it; empty: the configuration
 	Parent     string            // of a session: the id of its key, whose Scopes are its own; else empty
-	Person     string            // who signs in elsewhere, by issuer and subject; empty: it is a key
+	Person     string            // who signs in elsewhere, by issuer and subject, or whose session it is; empty: it is a key, or of one
+	Rules      string            // of a person: by which rules the scopes were given, as whoever saved them calls them
 	RevokedAt  time.Time         // or when the person lost all rights; zero: it counts
 }
 
@@ -74,7 +75,7 @@ func (s *Store) HasBootstrapKey(ctx context.Context) (bool, error) {
 
 const keyByHashSQL = `
 SELECT k.id, k.name, k.hash, coalesce(p.scopes, k.scopes), nullif(coalesce(p.labels, k.labels), '{}'), k.bootstrap, k.created_at, k.expires_at, k.last_used_at,
-       coalesce(k.parent, ''), k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute'
+       coalesce(k.parent, ''), coalesce(p.person, ''), coalesce(p.rules, ''), k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute'
 FROM rowcall.api_keys k LEFT JOIN rowcall.api_keys p ON p.id = k.parent
 WHERE k.hash = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AND ` + sessionLives
 
@@ -90,7 +91,7 @@ func (s *Store) APIKeyByHash(ctx context.Context, hash []byte) (APIKey, error) {
 	var expires, used *time.Time
 	var touch bool
 	err := s.pool.QueryRow(ctx, keyByHashSQL, hash).Scan(&key.ID, &key.Name, &key.Hash, &key.Scopes, &key.Labels, &key.Bootstrap,
-		&key.CreatedAt, &expires, &used, &key.Parent, &touch)
+		&key.CreatedAt, &expires, &used, &key.Parent, &key.Person, &key.Rules, &touch)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return APIKey{}, fmt.Errorf("find api key: %w", ErrNotFound)

@@ -15,13 +15,13 @@ const personSQL = `SELECT id, name, scopes, expires_at FROM rowcall.api_keys WHE
 
 // The hash is no key's: nothing that anybody could send leads to the row.
 const savePersonSQL = `
-INSERT INTO rowcall.api_keys (id, name, hash, scopes, person, last_used_at) VALUES ($1, $2, $3, $4, $5, now())
+INSERT INTO rowcall.api_keys (id, name, hash, scopes, person, rules, last_used_at) VALUES ($1, $2, $3, $4, $5, $6, now())
 ON CONFLICT (person) WHERE person IS NOT NULL DO UPDATE
-SET name = excluded.name, scopes = excluded.scopes, revoked_at = NULL, last_used_at = now()
+SET name = excluded.name, scopes = excluded.scopes, rules = excluded.rules, revoked_at = NULL, last_used_at = now()
 RETURNING id`
 
-// SavePerson keeps the row of somebody who has signed in elsewhere: Name, Person
-// and Scopes of the key, and sets its ID, which is the same at every sign-in of the
+// SavePerson keeps the row of somebody who has signed in elsewhere: Name, Person,
+// Scopes and Rules of the key, and sets its ID, which is the same at every sign-in of the
 // person. What the person may do counts at once for sessions that are there. The
 // person is the actor of the context's change, which is recorded where anything is new.
 func (s *Store) SavePerson(ctx context.Context, key *APIKey) error {
@@ -34,7 +34,7 @@ func (s *Store) SavePerson(ctx context.Context, key *APIKey) error {
 		if err != nil {
 			return err
 		}
-		err = tx.QueryRow(ctx, savePersonSQL, "key_"+strings.ToLower(rand.Text()), name, random[:], key.Scopes, cleanText(key.Person)).Scan(&key.ID)
+		err = tx.QueryRow(ctx, savePersonSQL, "key_"+strings.ToLower(rand.Text()), name, random[:], key.Scopes, cleanText(key.Person), key.Rules).Scan(&key.ID)
 		if err != nil {
 			return err
 		}

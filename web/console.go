@@ -72,6 +72,7 @@ func (c *Console) routes() http.Handler {
 	if c.config.Provider != nil {
 		r.Get("/sign-in/oidc", c.startSignIn)
 		r.Get(callbackPath, c.finishSignIn)
+		r.Get(signedOutPath, c.showSignedOut)
 	}
 
 	r.Get("/", c.open(overview))

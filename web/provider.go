@@ -25,6 +25,15 @@ type Provider interface {
 	Start(ctx context.Context, flow Flow) (address string, err error)
 	// Finish redeems what came back for a session's token.
 	Finish(ctx context.Context, flow Flow, answer Answer) (token string, err error)
+	// SignOut returns how the provider's own session of the browser ends. Its error
+	// says that the provider was not to be asked.
+	SignOut(ctx context.Context, back string) (Leave, error)
+}
+
+// Leave is how people sign out of the provider as well.
+type Leave struct {
+	Address string // where the browser goes for it; empty: there is no such place
+	Leads   bool   // signing out leads there by itself, and from there to back
 }
 
 // Flow is one sign-in that is under way: what only the browser that began it
@@ -204,4 +213,34 @@ func (c *Console) refuseSignIn(w http.ResponseWriter, r *http.Request, next stri
 		c.log.Warn().Str(zerolog.ErrorFieldName, fmt.Sprintf("%.500s", e.Err)).Int("status", e.Status).Msg("sign-in by provider failed")
 	}
 	c.renderSignIn(w, r, e.Status, signInView{Next: next, Problem: e.Text})
+}
+
+const signedOutPath = "/signed-out"
+
+type signedOutView struct {
+	Provider string
+	Leave
+}
+
+// showSignedOut tells people who signed in by the provider that its own session is
+// not over, and where it ends, or leads there. It is a page because a form's answer
+// must not lead elsewhere: the policy's form-action would stop it.
+func (c *Console) showSignedOut(w http.ResponseWriter, r *http.Request) {
+	if c.session(r) != "" { // nobody has signed out
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), visitTimeout)
+	defer cancel()
+	leave, err := c.config.Provider.SignOut(ctx, c.address(r)+"/sign-in")
+	if err != nil {
+		c.log.Warn().Str(zerolog.ErrorFieldName, fmt.Sprintf("%.500s", err)).Msg("the provider does not say where to sign out of it")
+	} else if leave.Address == "" {
+		http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
+		return
+	}
+	if leave.Leads {
+		w.Header().Set("Refresh", "0; url="+leave.Address)
+	}
+	c.renderBare(w, r, http.StatusOK, "signed-out", "Signed out", signedOutView{c.config.Provider.Name(), leave})
 }

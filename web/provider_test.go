@@ -17,8 +17,10 @@ import (
 
 // provider signs nobody in, and knows what it was asked.
 type provider struct {
-	flow web.Flow
-	err  error
+	flow  web.Flow
+	back  string
+	leave web.Leave
+	err   error
 }
 
 func (p *provider) Name() string { return "login.example.com" }
@@ -29,6 +31,11 @@ func (p *provider) Start(_ context.Context, flow web.Flow) (string, error) {
 }
 
 func (p *provider) Finish(context.Context, web.Flow, web.Answer) (string, error) { return "", p.err }
+
+func (p *provider) SignOut(_ context.Context, back string) (web.Leave, error) {
+	p.back = back
+	return p.leave, p.err
+}
 
 // begin begins a sign-in and returns its cookie.
 func (w *world) begin(host string, header map[string]string) (cookie string) {
@@ -108,5 +115,48 @@ func TestASignInThatBeginsEndsTheSessionBefore(t *testing.T) {
 	w.begin("", with)
 	if a := w.do(request{path: "/", header: with}); a.status != http.StatusSeeOther {
 		t.Errorf("the session of before: %d", a.status)
+	}
+}
+
+func TestWhoeverCameByTheProviderIsToldOfItsOwnSession(t *testing.T) {
+	t.Parallel()
+	const end = "https://login.example.com/end?client_id=rowcall&a=%22b"
+	var logs bytes.Buffer
+	for name, c := range map[string]struct {
+		leave                web.Leave
+		err                  error
+		to, refresh, contain string
+	}{
+		"it is offered":        {leave: web.Leave{Address: end}, contain: `<a class="button main" href="https://login.example.com/end?client_id=rowcall&amp;a=%22b">Sign out of login.example.com too</a>`},
+		"it leads there":       {leave: web.Leave{Address: end, Leads: true}, refresh: "0; url=" + end, contain: "Next, login.example.com signs you out."},
+		"there is none":        {to: "/sign-in"},
+		"it does not answer":   {err: errors.New("no answer"), contain: "Go there to sign out of it."},
+		"a link that is a lie": {leave: web.Leave{Address: "javascript:alert(1)"}, contain: `href="#ZgotmplZ"`},
+	} {
+		p := &provider{leave: c.leave, err: c.err}
+		w := newWorld(t, func(config *web.Config) {
+			config.Provider, config.PublicURL, config.Logger = p, "https://r.example/", zerolog.New(&logs)
+		})
+		a := w.do(request{path: "/signed-out"})
+		if a.header.Get("Location") != c.to || (a.status == http.StatusOK) != (c.to == "") || a.header.Get("Refresh") != c.refresh ||
+			!strings.Contains(a.body, c.contain) || a.header.Get("Content-Security-Policy") != policy {
+			t.Errorf("%s: %d %v\n%s", name, a.status, a.header, a.body)
+		}
+		if p.back != "https://r.example/sign-in" {
+			t.Errorf("%s: back is %s", name, p.back)
+		}
+	}
+	if !strings.Contains(logs.String(), "no answer") {
+		t.Errorf("the log has %s", logs.String())
+	}
+	w := newWorld(t, func(config *web.Config) { config.Provider = &provider{leave: web.Leave{Address: end, Leads: true}} })
+	signedIn := w.do(request{method: "POST", path: "/sign-in", form: url.Values{"key": {w.keys[api.ScopeRead]}}})
+	cookie, _, _ := strings.Cut(signedIn.header.Get("Set-Cookie"), ";")
+	with := map[string]string{"Cookie": cookie}
+	if a := w.do(request{path: "/signed-out", header: with}); a.status != http.StatusSeeOther || a.header.Get("Location") != "/" {
+		t.Errorf("nobody has signed out: %d %v", a.status, a.header)
+	}
+	if a := w.do(request{method: "POST", path: "/sign-out", header: with}); a.status != http.StatusSeeOther || a.header.Get("Location") != "/sign-in" {
+		t.Errorf("a key's session, which the provider knows nothing of: %d %v", a.status, a.header)
 	}
 }

@@ -114,9 +114,13 @@ func signInProblem(p *client.Problem) string {
 	return p.Error()
 }
 
-// signOut ends the session.
+// signOut ends the session. Whoever came by the provider is told of its own.
 func (c *Console) signOut(w http.ResponseWriter, r *http.Request) {
+	next := "/sign-in"
 	if token := c.session(r); token != "" {
+		if who, err := c.client(r, token).Identity(r.Context()); err == nil && who.Person && c.config.Provider != nil {
+			next = signedOutPath
+		}
 		if err := c.client(r, token).EndSession(r.Context()); err != nil {
 			if p, ok := errors.AsType[*client.Problem](err); !ok || p.Type != client.Unauthorized {
 				c.log.Warn().Err(err).Msg("session not ended: it ends by itself after half an hour")
@@ -124,7 +128,7 @@ func (c *Console) signOut(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	c.setSession(w, r, "")
-	http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
+	http.Redirect(w, r, next, http.StatusSeeOther)
 }
 
 // askToSignIn answers a request that has no session that counts. A link from

@@ -13,6 +13,7 @@ type Identity struct {
 	Scopes    []string          `json:"scopes"`
 	Labels    map[string]string `json:"labels"` // it is restricted to subscriptions that have them all; empty: it is not
 	Session   bool              `json:"session"`
+	Person    bool              `json:"person"` // who signed in by OpenID Connect
 	ExpiresAt *time.Time        `json:"expires_at"`
 }
 

@@ -129,6 +129,29 @@ func (s *signIn) Finish(ctx context.Context, flow web.Flow, answer web.Answer) (
 	return s.admit(ctx, claims, answer)
 }
 
+// SignOut implements web.Provider, by OpenID Connect RP-Initiated Logout 1.0. rowcall
+// keeps no ID token that it could hint with: the provider knows it by its id, and asks
+// the person whether they mean it.
+func (s *signIn) SignOut(ctx context.Context, back string) (web.Leave, error) {
+	ctx, _, end, err := s.begin(ctx)
+	if err != nil {
+		return web.Leave{}, err
+	}
+	defer end()
+	p, err := s.discover(ctx)
+	if err != nil || p.endSession == nil {
+		return web.Leave{}, err
+	}
+	address := *p.endSession
+	q := address.Query()
+	q.Set("client_id", s.config.clientID)
+	if s.config.signOut { // else the provider need not know where back is
+		q.Set("post_logout_redirect_uri", back)
+	}
+	address.RawQuery = q.Encode()
+	return web.Leave{Address: address.String(), Leads: s.config.signOut}, nil
+}
+
 // codeRefused reports whether the provider refused the code, rather than rowcall,
 // or everything.
 func codeRefused(err error) bool {

@@ -68,7 +68,7 @@ func (p *provider) start(console string) {
 	c := exec.CommandContext(p.t.Context(), "node", "testdata/provider.mjs")
 	c.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "LIBRARY=" + library, "ADDRESS=" + p.address,
-		"REDIRECT=" + console + "/sign-in/oidc/callback", "ACCOUNTS=" + p.accounts,
+		"REDIRECT=" + console + "/sign-in/oidc/callback", "BACK=" + console + "/sign-in", "ACCOUNTS=" + p.accounts,
 	}
 	var said bytes.Buffer
 	c.Stderr = &said
@@ -343,6 +343,31 @@ func TestAPersonMayWhatTheirGroupsMayAtEverySignIn(t *testing.T) {
 	}
 	p.person("ada", "ops")
 	signIn(200, "You are signed in")
+	// A start under other settings does not know what these gave.
+	changed := c
+	changed.oidc.roles = map[string][]string{"ops": {"read"}}
+	for name, in := range map[string]config{"same": c, "other": changed} {
+		in.instance += name
+		address := start(t, in)
+		if v.session("http://localhost"+address[strings.LastIndexByte(address, ':'):]) != (name == "same") {
+			t.Errorf("a start under %s settings: a session counts %v", name, name != "same")
+		}
+	}
+	signIn(200, "You are signed in")
+	// It is offered to sign out of the provider as well.
+	out := v.do("POST", console+"/sign-out", url.Values{})
+	if out.to() != console+"/signed-out" {
+		t.Fatalf("signing out leads to %s", out.to())
+	}
+	offer := v.get(out.to())
+	if want := "http://" + p.address + "/session/end?client_id=rowcall"; offer.status != 200 || offer.header.Get("Refresh") != "" || !strings.Contains(offer.body, `href="`+want+`"`) {
+		t.Errorf("no offer of %s in\n%s", want, offer.body)
+	} else if got := v.get(want); got.status != 200 || !strings.Contains(got.body, `value="yes"`) {
+		t.Errorf("the provider does not ask: %d\n%s", got.status, got.body)
+	}
+	if v.session(console) {
+		t.Error("the session outlives signing out")
+	}
 	if got := list(); len(got) != 2 || got[at].ID != ada.ID {
 		t.Errorf("back again as %+v, was %+v", got, ada)
 	}
@@ -363,7 +388,7 @@ func TestAPersonSignsInByAProviderInTheBrowser(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	p.person("ada", "ops")
-	console, c := p.console()
+	console, c := p.console("ROWCALL_OIDC_SIGN_OUT=true")
 	env := clientEnv(strings.TrimPrefix(console, "http://"), c)
 	if got := call(t, env, "subs", "create", "--name=orders", "--events=a.b", "--endpoint=http://127.0.0.1:9/h"); got.code != exitOK {
 		t.Fatalf("create: %+v", got)
@@ -406,7 +431,13 @@ func TestAPersonSignsInByAProviderInTheBrowser(t *testing.T) {
 	id := b.eval(`document.querySelector("a[href^='/subscriptions/sub_']").getAttribute("href").split("?")[0]`)
 	b.open(id + "/pause")
 	b.press("form.confirm button.main")
+	// She signs out, of the provider as well, and is back: it asks who is there again.
 	b.press("form[action='/sign-out'] button")
+	b.await("the provider's page for signing out", `location.href.startsWith("http://`+p.address+`/session/end?") && document.readyState === "complete"`)
+	b.press("button[value=yes]")
+	b.await("the way back", `location.href === "`+console+`/sign-in" && document.readyState === "complete"`)
+	b.press(button)
+	b.await("the provider's page for signing in", `document.querySelector("input[name=login]") !== null`)
 	b.open("/")
 	if at := b.eval("location.pathname"); at != "/sign-in" {
 		t.Errorf("signed out, and at %s", at)

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/url"
@@ -21,6 +24,7 @@ type oidcFlags struct {
 	OIDCScopes       string `name:"oidc-scopes" default:"openid,profile,email" placeholder:"LIST" help:"What is asked of the provider; by default ${default}."`
 	OIDCClaim        string `name:"oidc-claim" default:"groups" placeholder:"NAME" help:"Claim that says what a person is, a.b for a member; by default ${default}."`
 	OIDCRoles        string `name:"oidc-roles" placeholder:"LIST" help:"What its values may do, as in ops=read+deliver,admins=admin; in quotes where there is a comma; * is everybody who signs in."`
+	OIDCSignOut      bool   `name:"oidc-sign-out" help:"Signing out signs out of the provider as well, and comes back to <public URL>/sign-in, which it has to know; by default that is offered."`
 	OIDCEmailDomains string `name:"oidc-email-domains" placeholder:"LIST" help:"Only people with a verified e-mail address in these domains; by default any."`
 }
 
@@ -33,6 +37,7 @@ type oidcConfig struct {
 	claim        string
 	roles        map[string][]string // value of the claim → scopes
 	domains      []string            // lower case; none: any
+	signOut      bool                // signing out leads to the provider's
 }
 
 // everybody is the value of a role that all who sign in have.
@@ -41,14 +46,14 @@ const everybody = "*"
 // parse checks the settings.
 func (f *oidcFlags) parse(s *settings, guard *dispatch.Guard) oidcConfig {
 	if f.OIDCIssuer == "" {
-		if f.OIDCClientID+f.OIDCClientSecret+f.OIDCRoles+f.OIDCEmailDomains != "" {
+		if f.OIDCClientID+f.OIDCClientSecret+f.OIDCRoles+f.OIDCEmailDomains != "" || f.OIDCSignOut {
 			s.add(fault{envName("oidc_issuer"), "is not set, though other settings of OpenID Connect are", "name the provider, as in https://login.example.com, or unset the others"})
 		}
 		return oidcConfig{}
 	}
 	c := oidcConfig{
 		issuer: f.OIDCIssuer, clientID: f.OIDCClientID, clientSecret: subscriptions.NewSecret(f.OIDCClientSecret),
-		scopes: items(f.OIDCScopes), claim: f.OIDCClaim, roles: map[string][]string{},
+		scopes: items(f.OIDCScopes), claim: f.OIDCClaim, roles: map[string][]string{}, signOut: f.OIDCSignOut,
 	}
 	if u, err := url.Parse(f.OIDCIssuer); err == nil {
 		c.name = u.Host
@@ -142,6 +147,21 @@ func items(list string) []string {
 		}
 	}
 	return found
+}
+
+// rules stand for all that decides on what somebody may do: another setting of it is
+// another text.
+func (c *oidcConfig) rules() string {
+	roles := map[string][]string{}
+	for value, scopes := range c.roles {
+		roles[value] = slices.Compact(slices.Sorted(slices.Values(scopes)))
+	}
+	raw, err := json.Marshal([]any{c.issuer, c.claim, roles, slices.Sorted(slices.Values(c.domains))})
+	if err != nil {
+		panic(err) // texts, and lists of them
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:])
 }
 
 // scopesOf is what somebody may do. An address that the provider has not verified

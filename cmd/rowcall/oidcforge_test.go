@@ -383,3 +383,30 @@ oidc_roles:
 		t.Errorf("a list in the file gives %v, %v", got.oidc.roles, err)
 	}
 }
+
+func TestWhateverDecidesOnRightsIsInTheRules(t *testing.T) {
+	t.Parallel()
+	base := func() oidcConfig {
+		return oidcConfig{issuer: "https://a", claim: "groups", roles: map[string][]string{"a": {"read", "deliver"}, "b": {"admin"}}, domains: []string{"x.com", "y.com"}}
+	}
+	same, other := base(), base()
+	same.clientID, same.domains, same.roles["a"] = "x", []string{"y.com", "x.com"}, []string{"deliver", "read", "read"}
+	if want := other.rules(); same.rules() != want {
+		t.Error("what does not decide makes other rules")
+	}
+	seen := map[string]string{(&oidcConfig{}).rules(): "nobody signs in", other.rules(): "all"}
+	for name, change := range map[string]func(*oidcConfig){
+		"issuer":  func(c *oidcConfig) { c.issuer = "https://b" },
+		"claim":   func(c *oidcConfig) { c.claim = "roles" },
+		"scopes":  func(c *oidcConfig) { c.roles["a"] = []string{"read"} },
+		"values":  func(c *oidcConfig) { delete(c.roles, "b") },
+		"domains": func(c *oidcConfig) { c.domains = nil },
+	} {
+		c := base()
+		change(&c)
+		if twin, twice := seen[c.rules()]; twice {
+			t.Errorf("other %s, and the rules of %s", name, twin)
+		}
+		seen[c.rules()] = name
+	}
+}

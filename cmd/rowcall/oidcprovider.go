@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -112,6 +113,7 @@ type discovered struct {
 	oauth       atomic.Pointer[oauth2.Config] // with how the token endpoint wants the client's secret
 	either      bool                          // that may be the other way: the provider knows both, or does not say
 	namesIssuer bool                          // in every answer (RFC 9207)
+	endSession  *url.URL                      // where people sign out of it; nil: it says none that a browser can open
 	at          time.Time
 }
 
@@ -174,6 +176,7 @@ func (s *signIn) readMetadata(ctx context.Context) (*discovered, error) {
 	var meta struct {
 		NamesIssuer bool     `json:"authorization_response_iss_parameter_supported"`
 		Methods     []string `json:"token_endpoint_auth_methods_supported"`
+		EndSession  string   `json:"end_session_endpoint"`
 	}
 	if err == nil {
 		err = p.Claims(&meta)
@@ -191,5 +194,8 @@ func (s *signIn) readMetadata(ctx context.Context) (*discovered, error) {
 	}
 	d := &discovered{Provider: p, either: basic == post, namesIssuer: meta.NamesIssuer, at: time.Now()}
 	d.oauth.Store(oauth)
+	if u, err := url.Parse(meta.EndSession); err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") {
+		d.endSession = u
+	}
 	return d, nil
 }

@@ -183,6 +183,7 @@ func serve(ctx context.Context, c config, ready func(addr string)) error {
 		Ready:    serving(ctx),
 
 		FailuresAlone: c.attempts == "failures",
+		Rules:         c.oidc.rules(),
 
 		Logger: log.With().Str("component", "api").Logger(),
 	})
