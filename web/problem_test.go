@@ -3,6 +3,7 @@ package web_test
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +68,17 @@ func TestAProblemLeadsBackToWhereOneCameFrom(t *testing.T) {
 	} {
 		if a := w.do(request{path: path, scope: api.ScopeRead}); a.status/100 != 4 || !strings.Contains(a.body, want) {
 			t.Errorf("%s: %d, without %s", path, a.status, want)
+		}
+	}
+	// Nobody fills in a form to be refused.
+	id := w.subscribe(nil).ID
+	for path, scope := range map[string]string{
+		"/subscriptions/new": "write", "/subscriptions/" + id + "/edit": "write", "/subscriptions/" + id + "/delete": "write", "/subscriptions/" + id + "/pause": "deliver",
+		"/failed/retry?state=dead": "deliver", "/deliveries/dlv_1_1/discard": "deliver", "/replays/new": "deliver", "/keys/new": "admin", "/sources/main/accept-gap": "admin",
+	} {
+		a := w.do(request{path: path, scope: api.ScopeRead})
+		if a.status != http.StatusForbidden || !strings.Contains(a.body, "needs a key with scope "+scope+". Nothing was changed.") || !strings.Contains(a.body, `<a href="/sign-in?next=`+url.QueryEscape(path)+`">Sign in with another key</a>`) {
+			t.Errorf("%s: %d, %s", path, a.status, a.body)
 		}
 	}
 	if a := w.do(request{path: "/attempts?outcome=odd", scope: api.ScopeRead}); strings.Contains(a.body, "query.") || !strings.Contains(a.body, "The address asks for what there is not.") {

@@ -123,10 +123,7 @@ func (s *standing) assurance() string {
 	if n := s.Balance.Expired; n > 0 {
 		parts = append(parts, plural(n, "dead letter has", "dead letters have")+" expired")
 	}
-	text := strings.Join(parts, ", ")
-	if text != "" {
-		text = strings.ToUpper(text[:1]) + text[1:] + "."
-	}
+	text := sentence(upperFirst(strings.Join(parts, ", ")))
 	if s.safe() {
 		text += " Nothing is lost."
 	}
@@ -180,7 +177,7 @@ func (s *standing) needs() []need {
 		case "parked", "probing":
 			text := reasonText(r.Reason)
 			if r.Since != nil {
-				text += " for " + words(s.Now.Sub(*r.Since))
+				text += "; parked for " + words(s.Now.Sub(*r.Since))
 			}
 			more := plural(r.Waiting.Events, "event", "events") + " held in order."
 			if r.NextProbeAt != nil {
@@ -199,6 +196,14 @@ func (s *standing) needs() []need {
 	rank := map[string]int{"bad": 0, "warn": 1, "hold": 2}
 	slices.SortStableFunc(list, func(a, b need) int { return rank[a.State.Kind] - rank[b.State.Kind] })
 	return list
+}
+
+// upperFirst begins a sentence.
+func upperFirst(text string) string {
+	if text == "" {
+		return ""
+	}
+	return strings.ToUpper(text[:1]) + text[1:]
 }
 
 // sentence ends a text with a stop, where there is one.

@@ -99,7 +99,7 @@ func TestWhatNeedsAPersonIsListedWorstFirst(t *testing.T) {
 		"faulty: odd cannot be sent to as it is set up; its events are held. its URL cannot be used.",
 		"disabled: gone was disabled; its events are held. answered 410.",
 		"waiting: main cannot be reached; it is tried again by itself. connection refused.",
-		"parked: mail refused the connection for 2 d 4 h. 46,003 events held in order. Next probe in 11 min.",
+		"parked: mail refused the connection; parked for 2 d 4 h. 46,003 events held in order. Next probe in 11 min.",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -131,13 +131,27 @@ func (c *Console) signOut(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, next, http.StatusSeeOther)
 }
 
+// maxKept bounds what is handed back of a form, in bytes, to whom nobody knows.
+const maxKept = 256 << 10
+
+// keptForm keeps what a form said whose session had ended.
+type keptForm struct {
+	To     string
+	Fields url.Values
+}
+
 // askToSignIn answers a request that has no session that counts. A link from
 // another site brings no strict cookie along: the page then loads itself once
 // more, which does.
 func (c *Console) askToSignIn(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet {
 		c.setSession(w, r, "")
-		c.plainProblem(w, r, http.StatusUnauthorized, "You are signed out.", "The session ended, and nothing was changed. Sign in and do it again.")
+		r.Body = http.MaxBytesReader(w, r.Body, maxKept)
+		if err := r.ParseForm(); err != nil {
+			c.plainProblem(w, r, http.StatusUnauthorized, "You are signed out.", "The session ended, and nothing was changed. Sign in and do it again.")
+			return
+		}
+		c.renderBare(w, r, http.StatusUnauthorized, "session-ended", "You are signed out.", keptForm{r.URL.RequestURI(), r.PostForm})
 		return
 	}
 	if r.Header.Get("Sec-Fetch-Site") == "cross-site" && c.session(r) == "" {

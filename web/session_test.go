@@ -83,6 +83,34 @@ func TestAWrongKeyIsToldWhyAndNotRepeated(t *testing.T) {
 	}
 }
 
+func TestWhatWasFilledInOutlivesTheSession(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	form := url.Values{"name": {"orders"}, "filter": {`data.row.note == "<b>"`}, "flag": {"a", "b"}}
+	gone := map[string]string{"Cookie": "rowcall=rc_ended"}
+	a := w.do(request{method: "POST", path: "/subscriptions/new", form: form, header: gone})
+	if a.status != http.StatusUnauthorized || !strings.HasPrefix(a.header.Get("Set-Cookie"), "rowcall=;") {
+		t.Errorf("%d %v", a.status, a.header)
+	}
+	for _, want := range []string{
+		`action="/subscriptions/new"`, `name="name" value="orders"`, `name="filter" value="data.row.note == &#34;&lt;b&gt;&#34;"`,
+		`name="flag" value="a"`, `name="flag" value="b"`, `href="/sign-in" target="_blank"`, "nothing was changed",
+	} {
+		if !strings.Contains(a.body, want) {
+			t.Errorf("the page lacks %s:\n%s", want, a.body)
+		}
+	}
+	// Signed in again, what is sent again is done.
+	form = url.Values{"name": {"kept"}, "events": {"**"}, "endpoint.url": {"https://example.com/hooks"}}
+	if a := w.do(request{method: "POST", path: "/subscriptions/new", scope: api.ScopeWrite, form: form}); a.status != http.StatusSeeOther && !strings.Contains(a.body, "secret") {
+		t.Errorf("sent again: %d %s", a.status, a.body)
+	}
+	huge := url.Values{"name": {strings.Repeat("x", 300<<10)}}
+	if a := w.do(request{method: "POST", path: "/subscriptions/new", form: huge, header: gone}); a.status != http.StatusUnauthorized || len(a.body) > 10<<10 {
+		t.Errorf("of a huge form: %d, %d bytes", a.status, len(a.body))
+	}
+}
+
 func TestFailedSignInsAreCountedByTheVisitorsAddress(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

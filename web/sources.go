@@ -47,7 +47,7 @@ func showSource(v *visit) error {
 	if err != nil {
 		return err
 	}
-	return v.render("source", "sources", view.Name, view)
+	return v.render("source", "sources", sourceTitle(&view.Source), view)
 }
 
 func readSource(v *visit) (sourceView, error) {

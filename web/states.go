@@ -76,6 +76,8 @@ func reasonText(reason string) string {
 		"protocol": "did not speak HTTP", "blocked": "is at an address that may not be called", "local_resource": "was not tried: out of sockets here",
 		"unknown": "may have got it: rowcall ended before it knew", "filter_error": "has a filter that fails on the event",
 		"transform_error": "has a transform that fails on the event",
+		"hold_limit_age":  "was down for longer than events are held", "hold_limit_bytes": "was down for more than is held",
+		"log_full": "was down until the log was full",
 	}
 	return cmp.Or(texts[reason], reason)
 }

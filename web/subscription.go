@@ -26,6 +26,8 @@ type subscriptionView struct {
 	Charts   []chart
 	Ribbon   ribbon
 	Drain    time.Duration // until what waits has gone, at most; 0: not known
+	Lead     string
+	Lost     int64 // events that a limit dropped or that expired; what nobody accounts for
 	Held     bool
 	May      map[string]bool
 }
@@ -65,6 +67,7 @@ func showSubscription(v *visit) error {
 	if err != nil {
 		return err
 	}
+	view.Lost = stats.Balance.Dropped + stats.Balance.Expired + max(stats.Balance.Unaccounted, -stats.Balance.Unaccounted)
 	view.Owed, view.Terms = balance(&stats.Balance, &stats.Totals)
 	view.Charts, view.Ribbon, view.Drain = charts(&stats, v.now), ribbonOf(&view.Row, v.now), drainOf(view.Row.Recent)
 	if err := view.readAttempts(v); err != nil {
@@ -84,6 +87,7 @@ func showSubscription(v *visit) error {
 		}
 		view.Changes = changeRows(made.Items, names, map[string]string{view.ID: view.Name})
 	}
+	view.Lead = subscriptionLead(&view)
 	return v.render("subscription", "subscriptions", subscriptionTitle(&view), view)
 }
 
@@ -106,33 +110,6 @@ func (view *subscriptionView) readAttempts(v *visit) error {
 	}
 	view.Attempts, view.Earlier = attemptRows(tries.Items), nextPage(all, tries.NextCursor)
 	return err
-}
-
-// subscriptionTitle says how it stands.
-func subscriptionTitle(view *subscriptionView) string {
-	switch view.Row.Condition {
-	case "healthy":
-		return view.Name + " is delivered to."
-	case "failing":
-		return "Some events of " + view.Name + " are being retried."
-	case "recovering":
-		return view.Name + " answers again and is catching up."
-	case "parked", "probing":
-		return view.Name + " " + reasonText(view.Row.Reason) + "."
-	case "faulty":
-		if view.Row.HoldError != "" {
-			return view.Name + " has a filter or transform that fails."
-		}
-		return view.Name + " cannot be sent to as it is set up."
-	case "closed":
-		return view.Name + " is outside its window."
-	case "paused":
-		return view.Name + " is paused."
-	case "disabled":
-		return view.Name + " was disabled."
-	default:
-		return view.Name
-	}
 }
 
 // action is what may be done to a subscription, with what it will do.
@@ -227,6 +204,9 @@ func confirmSubscription(v *visit) error {
 	act, ok := findAction(v.param("action"), &view)
 	if !ok {
 		return notFound(v)
+	}
+	if !v.may(act.Scope) {
+		return lacks(act.Scope)
 	}
 	return v.askFirst(http.StatusOK, view, act, "")
 }

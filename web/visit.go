@@ -86,7 +86,7 @@ func (v *visit) fail(err error) {
 	case client.NotFound:
 		v.problem(p.Status, "There is no such thing, or no longer.", "It may have been delivered, discarded or dropped by retention since the link was made.")
 	case client.Forbidden:
-		v.problem(p.Status, "Your key may not do this.", p.Detail+". Nothing was changed.")
+		v.problem(p.Status, "Your key may not do this.", sentence(upperFirst(strings.Replace(p.Detail, "the route", "this", 1)))+" Nothing was changed.")
 	case client.PreconditionFailed:
 		v.problem(p.Status, "Somebody else changed it meanwhile.", "Nothing was changed. Look at it again first.")
 	case client.Unavailable:
@@ -111,27 +111,51 @@ func fieldText(fields []client.FieldError) string {
 	return text
 }
 
+// lacks answers whose key does not hold a scope.
+func lacks(scope string) error {
+	return &client.Problem{Type: client.Forbidden, Status: http.StatusForbidden, Detail: "this needs a key with scope " + scope}
+}
+
+// needs lets in whose key holds a scope: nobody is to fill in a form and be refused.
+func needs(scope string, serve func(*visit) error) func(*visit) error {
+	return func(v *visit) error {
+		if !v.may(scope) {
+			return lacks(scope)
+		}
+		return serve(v)
+	}
+}
+
 func notFound(v *visit) error {
 	v.problem(http.StatusNotFound, "There is no such page.", "The address may be mistyped.")
 	return nil
 }
 
-type problemView struct{ Title, Text, Link, LinkText string }
+type problemView struct {
+	Title, Text string
+	Links       []link
+}
+
+type link struct{ To, Text string }
 
 // problem says what is the matter and where to go from there.
 func (v *visit) problem(status int, title, text string) {
 	view := problemView{Title: title, Text: text}
+	add := func(to, text string) { view.Links = append(view.Links, link{to, text}) }
+	if status == http.StatusForbidden {
+		add("/sign-in?next="+url.QueryEscape(localPath(v.URL.RequestURI())), "Sign in with another key")
+	}
 	switch at, _, _ := strings.Cut(strings.TrimPrefix(v.URL.Path, "/"), "/"); {
 	case status == http.StatusServiceUnavailable && v.Method == http.MethodGet:
-		view.Link, view.LinkText = v.URL.RequestURI(), "Load it again"
+		add(v.URL.RequestURI(), "Load it again")
 	case status == http.StatusUnprocessableEntity && v.Method == http.MethodGet && v.URL.RawQuery != "":
-		view.Link, view.LinkText = v.URL.Path, "The same without filters"
+		add(v.URL.Path, "The same without filters")
 	case at == "deliveries":
-		view.Link, view.LinkText = "/failed", "Failed deliveries"
+		add("/failed", "Failed deliveries")
 	default:
 		for _, item := range v.nav() {
 			if item.Path == "/"+at && v.URL.Path != item.Path {
-				view.Link, view.LinkText = item.Path, item.Text
+				add(item.Path, item.Text)
 			}
 		}
 	}

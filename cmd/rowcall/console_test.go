@@ -279,7 +279,10 @@ func TestAPersonFindsAndMendsAFailureInTheConsole(t *testing.T) {
 	b.awaitText("/", "Nothing flows: orders-to-billing is not there.")
 	b.awaitText("/failed", "nothing to do: delivered in order when it answers")
 	r.Script(nil)
-	b.open("/subscriptions/" + sub + "/probe")
+	b.awaitText("/subscriptions/"+sub, "Nothing is lost: its events are held, in order")
+	b.check("subscription that is parked")
+	b.do(chromedp.KeyEvent("m"), chromedp.KeyEvent("\r"))
+	b.await("the page that asks", `location.pathname.endsWith("/probe") && document.readyState === "complete"`)
 	b.press("form.confirm button.main")
 	waitFor(t, patience, "it is said to recover", func() bool {
 		b.open("/subscriptions/" + sub)
@@ -362,8 +365,10 @@ func TestAPersonFindsAndMendsAFailureInTheConsole(t *testing.T) {
 	if _, err := chromedp.Call(b.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{}); err != nil {
 		t.Fatal(err)
 	}
+	// Numbers that are no longer kept current say so.
 	b.open("/")
-	b.press("footer button")
+	b.eval(`fetch("/sign-out", {method: "POST"}).then(() => "")`)
+	b.await("it says as of when it is", `document.getElementById("stale")?.innerText.includes("you are signed out. Sign in")`)
 	b.open("/subscriptions")
 	if at := b.eval("location.pathname"); at != "/sign-in" {
 		t.Errorf("signed out, and at %s", at)

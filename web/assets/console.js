@@ -46,16 +46,29 @@ if (here && nav.scrollWidth > nav.clientWidth) nav.scrollLeft = here.offsetLeft 
 // using them.
 const opened = CSS.supports("selector(:popover-open)") ? ":popover-open" : "#none";
 const live = [...document.querySelectorAll("[data-live]")].map((part) => part.id);
+// Numbers that are no longer kept current must not look as if they were.
+let current = new Date();
+function sayStale(why, text) {
+  if (document.getElementById("stale")) return;
+  const again = Object.assign(document.createElement("a"), { href: location.href, textContent: text });
+  const note = Object.assign(document.createElement("p"), { id: "stale", className: "note" });
+  note.setAttribute("role", "status");
+  note.append(`This page is as of ${current.toLocaleTimeString()}: ${why} `, again);
+  document.getElementById("main").prepend(note);
+}
 async function refresh() {
   if (document.hidden || !live.length) return;
   let page;
   try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "error" });
-    if (!answer.ok) return;
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual" });
+    if (answer.type === "opaqueredirect") return sayStale("you are signed out.", "Sign in");
+    if (!answer.ok) return sayStale("rowcall cannot make this page at the moment.", "Load it again");
     page = new DOMParser().parseFromString(await answer.text(), "text/html");
   } catch {
-    return; // the next turn may do
+    return sayStale("rowcall does not answer.", "Load it again"); // the next turn may do
   }
+  document.getElementById("stale")?.remove();
+  current = new Date();
   for (const id of [...live, "nav-dead"]) {
     const now = document.getElementById(id);
     const next = page.getElementById(id);
@@ -71,12 +84,12 @@ if (live.length) setInterval(refresh, 5000);
 // Rows by keyboard.
 let row = -1;
 let leader = "";
-const rows = () => [...document.querySelectorAll("table[data-rows] tbody tr")];
+const rows = () => [...document.querySelectorAll("table[data-rows] tbody tr, .todo li")];
 function select(n) {
   const all = rows();
   if (!all.length) return;
   row = Math.max(0, Math.min(n, all.length - 1));
-  all.forEach((tr, i) => (i === row ? tr.setAttribute("aria-selected", "true") : tr.removeAttribute("aria-selected")));
+  all.forEach((tr, i) => tr.classList.toggle("at", i === row));
   const link = all[row].querySelector("a");
   if (link) link.focus({ preventScroll: true });
   all[row].scrollIntoView({ block: "nearest" });
@@ -93,7 +106,11 @@ document.addEventListener("keydown", (event) => {
   else if (key === "j") select(row + 1);
   else if (key === "k") select(row - 1);
   else if (key === "x") rows()[row]?.querySelector("input[type=checkbox]")?.click();
-  else if (key === "a") rows()[row]?.querySelector("button[popovertarget]")?.click();
+  else if (key === "a") {
+    const what = rows()[row]?.querySelector("button[popovertarget], .actions a");
+    what?.focus();
+    if (what?.popoverTargetElement) what.click();
+  } else if (key === "m") document.querySelector("main .button.main")?.focus();
   else if (key === "?") document.getElementById("help")?.showModal();
   else return;
   event.preventDefault();
