@@ -97,7 +97,7 @@ func (a *API) publish(ctx context.Context, in *publishInput) (*publishOutput, er
 type publishedEvent struct {
 	Type        string          `json:"type" example:"user.signed_up" doc:"Segments with dots between them; in them, letters, digits, _ - $ and what is not ASCII stand for themselves, and all else is percent-encoded. None that begins with rowcall."`
 	ID          string          `json:"id" doc:"By it, with source, duplicates are known; made where there is none."`
-	Source      string          `json:"source" default:"/sources/http" doc:"A URI reference."`
+	Source      string          `json:"source" default:"/sources/http" doc:"A URI reference; none other below /sources/, which are rowcall's own."`
 	Key         string          `json:"key" doc:"Events of one type and key are delivered in order; none: no order."`
 	Subject     string          `json:"subject"`
 	Time        string          `json:"time" format:"date-time" doc:"When it happened; when it was taken, where there is none."`
@@ -109,7 +109,7 @@ type publishedEvent struct {
 type cloudEvent struct {
 	SpecVersion     string          `json:"specversion" enum:"1.0"`
 	ID              string          `json:"id"`
-	Source          string          `json:"source"`
+	Source          string          `json:"source" doc:"A URI reference; below /sources/ none but /sources/http."`
 	Type            string          `json:"type"`
 	Subject         string          `json:"subject"`
 	Time            string          `json:"time" format:"date-time"`

@@ -299,3 +299,46 @@ func TestATimeThatJSONCannotHoldHidesNoEvent(t *testing.T) {
 		t.Errorf("%s is shown as %s", e.ID, e.Time)
 	}
 }
+
+func TestAPublisherCannotSpeakForACapturedSource(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	forged := func(source string) string {
+		return `{"specversion":"1.0","type":"public.orders.deleted","source":"` + source + `","id":"01-0000000001FFFFFF-0","subject":"id=1"}`
+	}
+	own := strings.Replace(forged("/sources/http"), `"specversion":"1.0",`, "", 1)
+	for _, source := range []string{"/sources/main", "/sources/nobody", "/sources/rowcall", "/sources/", "/sources/http/x", "/sources/http?x"} {
+		plain := strings.Replace(own, "/sources/http", source, 1)
+		for _, c := range []struct{ media, body, location string }{
+			{"application/json", plain, "body.source"},
+			{"application/json", `[` + own + `,` + plain + `]`, "body[1].source"},
+			{"application/cloudevents+json", forged(source), "body.source"},
+			{"application/cloudevents-batch+json", `[` + forged("/shop") + `,` + forged(source) + `]`, "body[1].source"},
+		} {
+			a := w.do(request{method: "POST", path: "/v1/events", scope: api.ScopePublish, body: c.body, header: map[string]string{"Content-Type": c.media}})
+			if p := a.problem(t, 422, "validation"); p.locations() != c.location {
+				t.Errorf("%s in %s: %s", source, c.media, a.body)
+			}
+		}
+		for _, written := range []string{source, strings.ReplaceAll(source, "s", "%73"), strings.ReplaceAll(source, "/", "%2F")} {
+			header := map[string]string{"Ce-Specversion": "1.0", "Ce-Id": "01-0000000001FFFFFF-0", "Ce-Source": written, "Ce-Type": "public.orders.deleted"}
+			a := w.do(request{method: "POST", path: "/v1/events", scope: api.ScopePublish, body: `{}`, header: header})
+			if p := a.problem(t, 422, "validation"); p.locations() != "header.ce-source" {
+				t.Errorf("%s in a header: %s", written, a.body)
+			}
+		}
+		if _, err := w.store.Publish(t.Context(), []store.Published{{Type: "x", Given: store.Given{Source: source}}}); err == nil {
+			t.Errorf("the store takes %s", source)
+		}
+	}
+	if n := len(w.logged()); n != 0 {
+		t.Errorf("%d events were taken", n)
+	}
+	w.publish(own, "application/json")
+	w.publish(forged("/sources/http"), "application/cloudevents+json")
+	w.publish(forged("/sourcesx/main"), "application/cloudevents+json")
+	w.publish(forged("https://example.com/sources/main"), "application/cloudevents+json")
+	if n := len(w.logged()); n != 3 {
+		t.Errorf("%d events are there; want 3: one is a copy", n)
+	}
+}

@@ -224,6 +224,8 @@ func (r *eventReader) member(name string, value json.RawMessage) {
 			r.fault(name, "must not be empty")
 		} else if _, err := url.Parse(e.Given.Source); err != nil || strings.ContainsAny(e.Given.Source, " <>\"{}|\\^`") {
 			r.fault(name, "must be a URI reference, such as /shop or https://example.com/shop")
+		} else if store.ReservedSource(e.Given.Source) {
+			r.fault(name, "must not be below /sources/, which are rowcall's own, but for "+store.PublishedSource+": leave it out, or give one such as /shop")
 		}
 	case name == "subject":
 		e.Subject = r.text(name, value, maxEventText)

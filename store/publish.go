@@ -41,6 +41,14 @@ const publishedSource = "http"
 // PublishedSource is the CloudEvents source of events whose publisher gives none.
 const PublishedSource = "/sources/" + publishedSource
 
+// ReservedSource reports whether events of a CloudEvents source are made by rowcall
+// alone: what begins with /sources/, but for PublishedSource. Receivers know an event
+// by source and id, so whoever else could write these would make the real one look
+// like a copy.
+func ReservedSource(source string) bool {
+	return strings.HasPrefix(source, eventSource("")) && source != PublishedSource
+}
+
 var (
 	// errNoLease: this instance may not append, yet or for the moment.
 	errNoLease = errors.New("this instance holds no lease")
@@ -134,6 +142,9 @@ func (s *Store) prepare(ctx context.Context, events []Published) (*publication, 
 		}
 		if e.Type == "" || !utf8.Valid(e.Data) || strings.HasPrefix(e.Type, "rowcall.") != in.Notice {
 			return nil, fmt.Errorf("event %d: want data in UTF-8, and a type that begins with rowcall. for notices alone", i)
+		}
+		if ReservedSource(in.Given.Source) {
+			return nil, fmt.Errorf("event %d: sources below /sources/ are rowcall's own", i)
 		}
 		var err error
 		if e.Given, err = in.Given.forLog(); err != nil {
