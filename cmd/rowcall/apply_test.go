@@ -79,7 +79,7 @@ subscriptions:
 	one := changed[:strings.Index(changed, "  - name: all")]
 	want(apply(one), exitOK, "= 1 unchanged\n")
 	want(apply(one, "--prune", "--dry-run"), exitOK, "- delete all\n")
-	if got := apply(one, "--prune"); got.code != exitFailed || !strings.Contains(got.stderr, "1 subscription will be deleted") {
+	if got := apply(one, "--prune"); got.code != exitUsage || !strings.Contains(got.stderr, "1 subscription will be deleted") {
 		t.Errorf("nobody agreed: %+v", got)
 	}
 	want(apply(one, "--prune", "--yes"), exitOK, "- delete all\n")

@@ -136,12 +136,16 @@ func past(action string) string {
 	return action + "ed"
 }
 
-// agree asks a person; what is not a yes ends the command.
+// agree asks a person; what is not a yes ends the command. Where there is nobody to
+// answer, as in a script, the command was called wrongly.
 func (p *program) agree(question string) error {
 	fmt.Fprintf(p.stderr, "%s [y/N] ", question)
 	answer, err := bufio.NewReader(io.LimitReader(p.stdin, 1024)).ReadString('\n')
 	if errors.Is(err, io.EOF) {
 		fmt.Fprintln(p.stderr)
+		if answer == "" {
+			return usageError{errors.New("nothing was done, for nobody answered; --yes does it without asking")}
+		}
 	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":

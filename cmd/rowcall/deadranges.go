@@ -93,22 +93,38 @@ func (c *retryDeadRangeCmd) Run(ctx context.Context, p *program) error {
 	return p.showReplay(ctx, api, made, c.Detach, c.Output)
 }
 
-type discardDeadRangeCmd struct{ oneDeadRange }
+type discardDeadRangeCmd struct {
+	oneDeadRange
+	Yes bool `short:"y" help:"Do not ask."`
+}
 
 // Help is shown below the summary.
 func (discardDeadRangeCmd) Help() string {
 	return example(`rowcall dead-ranges discard drg_7`)
 }
 
-// Run gives one up.
+// Run gives one up, after it was shown what that is.
 func (c *discardDeadRangeCmd) Run(ctx context.Context, p *program) error {
 	api, err := c.connect(p)
 	if err != nil {
 		return err
 	}
+	if !c.Yes {
+		r, err := api.DeadRange(ctx, c.Range)
+		if err != nil {
+			return answered(err)
+		}
+		if err := p.agree(fmt.Sprintf("%s at most (%s), offsets %s to %s, will be discarded for good. Go on?",
+			plural(int(r.Count), "event"), bytesText(r.Bytes), offsetText(r.From), offsetText(r.Past))); err != nil {
+			return err
+		}
+	}
 	if err := api.DiscardDeadRange(ctx, c.Range); err != nil {
 		return answered(err)
 	}
-	_, err = fmt.Fprintf(p.stdout, "%s is discarded\n", c.Range)
+	if c.Output == "json" {
+		return printJSON(p.stdout, map[string]string{"id": c.Range, "state": "discarded"})
+	}
+	_, err = fmt.Fprintf(p.stdout, "%s is discarded\n", clean(c.Range))
 	return err
 }

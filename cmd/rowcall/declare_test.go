@@ -75,7 +75,7 @@ subscriptions:
 		if got := call(t, env, "subs", "get", "paid", "-o", "json").stdout; !strings.Contains(got, `"max_in_flight": 64`) {
 			t.Errorf("paid is %s", got)
 		}
-		if got := call(t, env, "subs", "delete", "all"); got.code != exitOK {
+		if got := call(t, env, "subs", "delete", "all", "--yes"); got.code != exitOK {
 			t.Errorf("deleting what was released: %+v", got)
 		}
 	})

@@ -182,6 +182,10 @@ func retryRanges(t *testing.T, w *world, lanes []*heldLane, total int) {
 		t.Fatal(err)
 	}
 	for _, r := range ranges.Items {
+		got := call(t, []string{"ROWCALL_URL=http://" + w.listen, "ROWCALL_API_KEY=" + worldKey}, "dead-ranges", "discard", r.ID)
+		if got.code != exitUsage || !strings.HasPrefix(got.stderr, fmt.Sprintf("%d events at most (", r.Count)) {
+			t.Fatalf("a discard of %+v that nobody agrees to: %+v", r, got)
+		}
 		made, err := w.api.RetryDeadRange(t.Context(), r.ID)
 		if err != nil || made.Total != r.Count || made.DeadRange == nil || *made.DeadRange != r.ID {
 			t.Fatalf("retry of %+v: %+v, %v", r, made, err)

@@ -135,7 +135,7 @@ func TestBulkRetriesAndDiscardsAreAskedForFirstAndFollowed(t *testing.T) {
 	}{
 		"nothing selects":     {[]string{"retry"}, exitUsage, "name a delivery, or select some"},
 		"both":                {[]string{"retry", "dlv_1_1", "--key=k"}, exitUsage, "name a delivery, or select some"},
-		"nobody agrees":       {[]string{"discard", "--subscription=items"}, exitFailed, "12 deliveries will be discarded. Go on? [y/N]"},
+		"nobody agrees":       {[]string{"discard", "--subscription=items"}, exitUsage, "12 deliveries will be discarded. Go on? [y/N]"},
 		"a state of no sense": {[]string{"retry", "--state=alive", "--yes"}, exitUsage, "body.state must be one of"},
 		"no such name":        {[]string{"retry", "--subscription=nobody"}, exitFailed, `none called "nobody"`},
 	} {

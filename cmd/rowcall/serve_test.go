@@ -194,7 +194,10 @@ func TestACommitReachesItsWebhookAndEveryCommandSeesIt(t *testing.T) {
 		t.Errorf("%d deliveries succeeded, want those of rows 1, 2 and 3", got)
 	}
 
-	if got := call(t, env, "subscriptions", "delete", "every"); got.code != exitOK {
+	if got := call(t, env, "subscriptions", "delete", "every"); got.code != exitUsage || !strings.HasPrefix(got.stderr, "every (sub_") || !strings.Contains(got.stderr, "Go on? [y/N]") {
+		t.Errorf("delete where nobody agrees: %+v", got)
+	}
+	if got := call(t, env, "subscriptions", "delete", "every", "--yes"); got.code != exitOK {
 		t.Errorf("delete: %+v", got)
 	}
 	if got := call(t, env, "subscriptions", "get", "every"); got.code != exitFailed || !strings.Contains(got.stderr, `none called "every"`) {
