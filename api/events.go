@@ -174,7 +174,7 @@ func (a *API) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput, e
 		}
 		filter.Past = next
 		n := len(out.Body.Items)
-		if look.left(n) <= 0 || n > 0 && in.Type == "" && top-next >= listOffsets {
+		if look.left(n) <= 0 || n > 0 && in.Type == "" && in.Key == "" && top-next >= listOffsets {
 			return more()
 		}
 	}

@@ -96,11 +96,12 @@ func TestARareEventIsFoundOnALaterPage(t *testing.T) {
 	if at := w.write(claim, 0x200, 2, func(int) string { return `{}` }); at < between {
 		t.Fatalf("the log goes on at %d", at)
 	}
-	key := url.QueryEscape("public.orders/id=0")
+	want := []string{"01-0000000000000200-0", "01-0000000000000100-0"}
+	only := url.QueryEscape(`subject == "id=0"`)
 	var found []string
 	cursor, pages := "", 0
 	for more := true; more; pages++ {
-		a := w.do(request{method: "GET", path: "/v1/events?limit=5&key=" + key + cursor, scope: api.ScopeRead})
+		a := w.do(request{method: "GET", path: "/v1/events?limit=5&filter=" + only + cursor, scope: api.ScopeRead})
 		var list struct {
 			Items      []struct{ ID string }
 			NextCursor *string `json:"next_cursor"`
@@ -113,11 +114,15 @@ func TestARareEventIsFoundOnALaterPage(t *testing.T) {
 			cursor = "&cursor=" + *list.NextCursor
 		}
 	}
-	if diff := cmp.Diff([]string{"01-0000000000000200-0", "01-0000000000000100-0"}, found); diff != "" {
+	if diff := cmp.Diff(want, found); diff != "" {
 		t.Errorf("found (-want +got):\n%s", diff)
 	}
 	if pages < 2 { // more, where the machine has other things to do
 		t.Errorf("%d pages for %d offsets", pages, between)
+	}
+	// A key is known by the ranges that have it.
+	if found := w.pages("/v1/events?limit=5&key=" + url.QueryEscape("public.orders/id=0")); !slices.Equal(found, want) {
+		t.Errorf("by key: %v", found)
 	}
 	// Of a type, blocks that have none are jumped over, and do not end a page.
 	if _, err := w.store.Captured(t.Context()); err != nil { // counts the log, as Run does

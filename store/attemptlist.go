@@ -18,6 +18,8 @@ type AttemptFilter struct {
 	Offset       Offset // of one event; 0: of all
 	Outcome      *int16
 	Past         AttemptPlace // only what is before it in a list
+
+	lanes []int32 // all that Subscription and Labels select, if they are few
 }
 
 // AttemptPlace is a place in lists of attempts, which begin with the newest. The
@@ -28,6 +30,37 @@ type AttemptPlace struct {
 	Offset Offset
 }
 
+// fewLanes is up to how many lanes are looked for by the index that knows which lanes a
+// range has: it is read once for each.
+const fewLanes = 8
+
+// selectLanes finds the lanes that f selects; some: there may be attempts of them.
+func (s *Store) selectLanes(ctx context.Context, f *AttemptFilter) (some bool, err error) {
+	c := &clauses{}
+	if f.Subscription != "" {
+		c.and("subscription = ?", f.Subscription)
+	}
+	if len(f.Labels) > 0 {
+		c.and("subscription IN ("+labelledSQL+"?)", f.Labels.json())
+	}
+	if len(c.sql) == 0 {
+		return true, nil
+	}
+	rows, err := s.pool.Query(ctx, `SELECT DISTINCT lane FROM `+everyLaneSQL+` l WHERE `+c.where()+` LIMIT `+c.arg(fewLanes+1), c.args...)
+	if err != nil {
+		return false, err
+	}
+	f.lanes, err = pgx.CollectRows(rows, pgx.RowTo[int32])
+	some = len(f.lanes) > 0
+	if len(f.lanes) > fewLanes {
+		f.lanes = nil
+	}
+	return some, err
+}
+
+// rare reports whether an index knows of most ranges that they have nothing f selects.
+func (f *AttemptFilter) rare() bool { return len(f.lanes) > 0 || f.Outcome != nil && *f.Outcome > 1 }
+
 // clauses are the conditions on an attempt a that began within a time.
 func (f *AttemptFilter) clauses(from, until time.Time) *clauses {
 	c := &clauses{}
@@ -35,10 +68,13 @@ func (f *AttemptFilter) clauses(from, until time.Time) *clauses {
 	if past := f.Past; !past.At.IsZero() {
 		c.and(`(a.at, a.lane, a."offset") < (?, ?, ?)`, past.At, int32(past.Lane), int64(past.Offset))
 	}
-	if f.Subscription != "" {
+	if len(f.lanes) > 0 {
+		c.and("a.lane = ANY(?)", f.lanes)
+	}
+	if len(f.lanes) == 0 && f.Subscription != "" {
 		c.and("a.lane IN (SELECT lane FROM "+everyLaneSQL+" l WHERE subscription = ?)", f.Subscription)
 	}
-	if len(f.Labels) > 0 {
+	if len(f.lanes) == 0 && len(f.Labels) > 0 {
 		c.and("a.lane IN (SELECT lane FROM "+everyLaneSQL+" l WHERE subscription IN ("+labelledSQL+"?))", f.Labels.json())
 	}
 	if f.Offset != 0 {
@@ -61,10 +97,17 @@ func (f *AttemptFilter) clauses(from, until time.Time) *clauses {
 // It goes back in time by slices that begin at a second and grow, so that the newest
 // page of a busy history reads a second of it, by the BRIN index on time, and not a
 // day. Behind a quiet time there may be a busy one: what was counted says how far a
-// slice may go. One event's attempts are found by the other index.
+// slice may go. Of few lanes, and of rare outcomes, an index knows the parts of it that
+// have none. One event's attempts are found by the other index.
 func (s *Store) Attempts(ctx context.Context, f AttemptFilter, limit int, within time.Duration) (found []Attempt, next AttemptPlace, err error) {
 	oldest, err := s.oldestAttempt(ctx)
 	if err != nil || oldest.IsZero() {
+		return nil, next, err
+	}
+	if some, err := s.selectLanes(ctx, &f); err != nil || !some {
+		if err != nil {
+			err = fmt.Errorf("list attempts: %w", err)
+		}
 		return nil, next, err
 	}
 	// An attempt's time is of the clock of the machine that made it, which may be
@@ -78,6 +121,10 @@ func (s *Store) Attempts(ctx context.Context, f AttemptFilter, limit int, within
 		}
 	}
 	var known attemptTimes
+	most := float64(sliceRows)
+	if f.rare() {
+		most = passedRows
+	}
 	for walk := newStride(within, time.Second.Microseconds()); until.After(oldest); {
 		end := from
 		from = end.Add(-time.Duration(walk.size) * time.Microsecond).Truncate(time.Microsecond)
@@ -87,7 +134,7 @@ func (s *Store) Attempts(ctx context.Context, f AttemptFilter, limit int, within
 					return nil, next, fmt.Errorf("list attempts: %w", err)
 				}
 			}
-			if least := known.bound(end); from.Before(least) {
+			if least := known.bound(end, most); from.Before(least) {
 				from = least
 				walk.size = end.Sub(from).Microseconds()
 			}
@@ -123,6 +170,9 @@ LEFT JOIN rowcall.cursors c ON c.lane = a.lane LEFT JOIN rowcall.jobs j ON j.lan
 
 func (s *Store) attemptSlice(ctx context.Context, f *AttemptFilter, from, until time.Time, limit int) ([]Attempt, error) {
 	sql, args := attemptsSQL(f, from, until, limit)
+	if f.rare() { // planned for these lanes
+		args = append([]any{pgx.QueryExecModeDescribeExec}, args...)
+	}
 	rows, err := s.pool.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err

@@ -8,8 +8,12 @@ import (
 )
 
 // sliceRows is how many attempts a slice of the history may hold, as they were
-// counted: some 20 ms of reading.
-const sliceRows = 50_000
+// counted: some 20 ms of reading. Where most of it is passed over, it may hold
+// passedRows.
+const (
+	sliceRows  = 50_000
+	passedRows = 16 * sliceRows
+)
 
 // attemptTimes is how many attempts ended when, newest first, by the finest steps that
 // are kept of a time.
@@ -40,10 +44,10 @@ func (s *Store) attemptTimes(ctx context.Context) (attemptTimes, error) {
 	})
 }
 
-// bound is how far back a slice that ends at a time may begin: sliceRows, and no
+// bound is how far back a slice that ends at a time may begin: so many rows, and no
 // further than a ChartStep into what is not counted any more.
-func (t attemptTimes) bound(end time.Time) time.Time {
-	past, left := end, float64(sliceRows)
+func (t attemptTimes) bound(end time.Time, most float64) time.Time {
+	past, left := end, most
 	for _, step := range t {
 		if !step.from.Before(past) {
 			continue

@@ -24,7 +24,7 @@ func TestASliceOfTheHistoryIsBoundByWhatWasCounted(t *testing.T) {
 		{at(10, 0), at(9, 0).Add(-ChartStep)},                                     // all that is known, and as much as may be of what is not
 		{at(8, 0), at(8, 0).Add(-ChartStep)},
 	} {
-		if got := known.bound(c.end); !got.Equal(c.want) {
+		if got := known.bound(c.end, sliceRows); !got.Equal(c.want) {
 			t.Errorf("to %s: from %s, want %s", c.end, got, c.want)
 		}
 	}

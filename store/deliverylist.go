@@ -66,18 +66,19 @@ func (f *DeliveryFilter) clauses() *clauses {
 	if f.Key != "" {
 		key := c.arg(cleanText(f.Key))
 		c.and(`CASE WHEN cardinality(d.keys) > 0 THEN ` + key + ` = ANY(d.keys)
-    WHEN d.event IS NULL THEN (SELECT ` + key + ` IN (e.key, e.old_key) FROM rowcall.events e WHERE e."offset" = d."offset")
+    WHEN d.event IS NULL THEN (SELECT ` + key + ` IN (e.key, e.old_key) FROM ` + everyEventSQL + ` e WHERE e."offset" = d."offset" LIMIT 1)
     ELSE ` + key + ` IN (d.event->>'key', d.event->>'old_key') END`)
 	}
 	return c
 }
 
-// The runs of deliveries that there is an index of, in the order of lists.
+// The runs of deliveries that there is an index of, in the order of lists. A delivery's
+// keys are those that it orders; one that orders none has the hashes of its event's.
 const (
-	firstKeyRun  = `d.keys[1] IS NOT NULL AND hashtextextended(d.keys[1], 0) = hashtextextended(?, 0)`
-	secondKeyRun = `d.keys[2] IS NOT NULL AND hashtextextended(d.keys[2], 0) = hashtextextended(?, 0) AND d.keys[1] <> d.keys[2]`
-	keylessRun   = `cardinality(d.keys) = 0`
-	keylessOfRun = `d.keys = '{}' AND d.lane = ?` // the same in other words, lest one index is taken for the other
+	firstKey     = `coalesce(d.key_hash, hashtextextended(d.keys[1], 0))`
+	secondKey    = `coalesce(d.old_key_hash, hashtextextended(d.keys[2], 0))`
+	firstKeyRun  = firstKey + ` = hashtextextended(?, 0)`
+	secondKeyRun = secondKey + ` = hashtextextended(?, 0) AND ` + firstKey + ` <> ` + secondKey
 	openRun      = `d.state <> 'dead'`
 	laneRun      = `d.lane = ?`
 	everyRun     = `true`
@@ -95,17 +96,14 @@ const mostRuns = 50
 
 // runs are those that have all that f selects, and as little else as may be.
 func (s *Store) runs(ctx context.Context, f *DeliveryFilter) ([]run, error) {
-	if f.Key == "" && (f.State == Retrying || f.State == Blocked) {
+	if key := cleanText(f.Key); key != "" {
+		return []run{{firstKeyRun, []any{key}}, {secondKeyRun, []any{key}}}, nil
+	}
+	if f.State == Retrying || f.State == Blocked {
 		return []run{{openRun, nil}}, nil
 	}
-	var runs []run
-	all, of := run{everyRun, nil}, laneRun
-	if key := cleanText(f.Key); key != "" {
-		runs = []run{{firstKeyRun, []any{key}}, {secondKeyRun, []any{key}}}
-		all, of = run{keylessRun, nil}, keylessOfRun
-	}
 	if f.Subscription == "" && len(f.Labels) == 0 {
-		return append(runs, all), nil
+		return []run{{everyRun, nil}}, nil
 	}
 	c := &clauses{}
 	if f.Subscription != "" {
@@ -123,10 +121,11 @@ func (s *Store) runs(ctx context.Context, f *DeliveryFilter) ([]run, error) {
 		return nil, err
 	}
 	if len(lanes) > mostRuns {
-		return append(runs, all), nil
+		return []run{{everyRun, nil}}, nil
 	}
-	for _, lane := range lanes {
-		runs = append(runs, run{of, []any{lane}})
+	runs := make([]run, len(lanes))
+	for i, lane := range lanes {
+		runs[i] = run{laneRun, []any{lane}}
 	}
 	return runs, nil
 }

@@ -14,13 +14,17 @@ import (
 // given from outside: ids of that kind have no index.
 const searched = 100_000
 
+// everyEventSQL is what the log has, and what dead ranges kept of it.
+const everyEventSQL = `(SELECT * FROM rowcall.events UNION ALL SELECT * FROM rowcall.kept_events)`
+
 const (
-	eventByPositionSQL = `SELECT ` + eventColumns + ` FROM (SELECT * FROM rowcall.events UNION ALL SELECT * FROM rowcall.kept_events) AS e
-WHERE lsn = $1 AND ordinal = $2 AND generation = $3 AND id IS NULL ORDER BY "offset" DESC LIMIT 1`
-	eventByPublicIDSQL = `SELECT ` + eventColumns + ` FROM rowcall.events
-WHERE "offset" >= $2 AND id = $1 ORDER BY "offset" DESC LIMIT 1`
 	// Found first and ordered then: asked for the newest, the server may well go
 	// through all of them from the newest on.
+	eventByPositionSQL = `WITH found AS MATERIALIZED (SELECT * FROM ` + everyEventSQL + ` e
+  WHERE lsn = $1 AND ordinal = $2 AND generation = $3 AND id IS NULL)
+SELECT ` + eventColumns + ` FROM found ORDER BY "offset" DESC LIMIT 1`
+	eventByPublicIDSQL = `SELECT ` + eventColumns + ` FROM rowcall.events
+WHERE "offset" >= $2 AND id = $1 ORDER BY "offset" DESC LIMIT 1`
 	keptByPositionSQL = `WITH found AS MATERIALIZED (SELECT "offset" FROM rowcall.deliveries
   WHERE event IS NOT NULL AND (event->>'lsn')::bigint = $1 AND (event->>'ordinal')::bigint = $2 AND (event->>'generation')::integer = $3 AND event->>'id' IS NULL)
 SELECT "offset" FROM found ORDER BY "offset" DESC LIMIT 1`
@@ -95,17 +99,18 @@ type EventFilter struct {
 	Past Offset // only events below it; 0: from the newest
 }
 
-// listSpan is how many offsets a list looks at in one query: nothing finds the events
-// of a key, so a log that holds few of them would be read whole.
+// listSpan is how many offsets a list looks at in one query, and first of those in
+// which a key is looked for.
 const listSpan = 10_000
 
 const (
+	// The row with which the page is full comes too: so it is known that there was one.
 	listEventsSQL = `
 SELECT ` + eventColumns + ` FROM (
   SELECT *, sum(octet_length(data)) OVER (ORDER BY "offset" DESC ROWS UNBOUNDED PRECEDING) AS bytes FROM (
     SELECT * FROM rowcall.events WHERE %s
     ORDER BY "offset" DESC LIMIT %s) newest) page
-WHERE bytes <= %s OR bytes = octet_length(data)
+WHERE bytes - octet_length(data) <= %s
 ORDER BY "offset" DESC`
 	// The last of the blocks up to one that may have events of a type, -1 where there is
 	// none, and below where they are counted.
@@ -129,16 +134,16 @@ func eventsSQL(f *EventFilter, from, past Offset, limit int, maxBytes int64) (sq
 }
 
 // Events lists events, newest first: at most limit, with at most maxBytes of data,
-// but one in any case, found among some thousand offsets. It looked at everything from
-// next on, which is Past of what follows; 0: there is nothing more. Markers of
-// gaps are none.
+// but one in any case, found among some thousand offsets, or, of a key, as many as it
+// could look at in half of ListTime. It looked at everything from next on, which is
+// Past of what follows; 0: there is nothing more. Markers of gaps are none.
 func (s *Store) Events(ctx context.Context, f EventFilter, limit int, maxBytes int64) (found []Event, next Offset, err error) {
 	past, oldest := s.Head(), Offset(s.oldest.Load())
 	if f.Past > 0 {
 		past = min(past, f.Past)
 	}
 	least := oldest
-	if f.Type != "" {
+	if f.Type != "" && f.Key == "" {
 		if least, past, err = s.spanOfType(ctx, cleanText(f.Type), least, past); err != nil {
 			return nil, 0, fmt.Errorf("list events: %w", err)
 		}
@@ -146,18 +151,45 @@ func (s *Store) Events(ctx context.Context, f EventFilter, limit int, maxBytes i
 			return nil, 0, nil
 		}
 	}
-	limit, next = min(max(limit, 1), maxPage), max(least, past-listSpan)
-	sql, args := eventsSQL(&f, next, past, limit, maxBytes)
-	if found, err = s.queryEvents(ctx, limit, sql, args...); err != nil {
-		return nil, 0, fmt.Errorf("list events: %w", err)
-	}
-	if n := len(found); n > 0 {
-		next = found[n-1].Offset
+	limit, next = min(max(limit, 1), maxPage), past
+	for walk := newStride(ListTime/2, listSpan); ; {
+		from := max(least, next-Offset(walk.size))
+		some, full, err := s.eventsBetween(ctx, &f, from, next, limit-len(found), maxBytes)
+		if err != nil {
+			return nil, 0, fmt.Errorf("list events: %w", err)
+		}
+		found, next = append(found, some...), from
+		if full {
+			next = found[len(found)-1].Offset
+		}
+		for i := range some {
+			maxBytes -= int64(len(some[i].Data))
+		}
+		if full || maxBytes <= 0 || f.Key == "" || next <= least || walk.over() {
+			break
+		}
 	}
 	if next <= oldest {
 		next = 0
 	}
 	return found, next, nil
+}
+
+// eventsBetween is one query of a list; full: there may be more in it.
+func (s *Store) eventsBetween(ctx context.Context, f *EventFilter, from, past Offset, limit int, maxBytes int64) (found []Event, full bool, err error) {
+	sql, args := eventsSQL(f, from, past, limit, maxBytes)
+	if f.Key != "" { // planned for this span: how wide it is decides what to look at
+		args = append([]any{pgx.QueryExecModeDescribeExec}, args...)
+	}
+	if found, err = s.queryEvents(ctx, limit, sql, args...); err != nil {
+		return nil, false, err
+	}
+	for i := range found {
+		if maxBytes -= int64(len(found[i].Data)); maxBytes < 0 && i > 0 {
+			return found[:i], true, nil
+		}
+	}
+	return found, len(found) == limit, nil
 }
 
 // spanOfType is the part of [from, past) in which the newest events of a type are:

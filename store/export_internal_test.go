@@ -52,7 +52,7 @@ func (s *Store) KeepAndLeave(ctx context.Context, first, past Offset, between fu
 }
 
 // Summarize summarizes everywhere.
-func (s *Store) Summarize(ctx context.Context) error { return s.summarize(ctx, 0) }
+func (s *Store) Summarize(ctx context.Context) error { return s.summarize(ctx, 0, summarized{}) }
 
 // DropJobs is dropJobs.
 func (s *Store) DropJobs(ctx context.Context) error { return s.dropJobs(ctx) }
@@ -79,16 +79,22 @@ func (s *Store) ListSQL(ctx context.Context, f *DeliveryFilter, from, to Deliver
 const LaneDeliveriesSQL = laneDeliveriesSQL
 
 // AttemptsSQL and EventsSQL are those of the other lists.
-func AttemptsSQL(f *AttemptFilter, from, until time.Time) (string, []any) {
-	return attemptsSQL(f, from, until, 101)
+func (s *Store) AttemptsSQL(ctx context.Context, f *AttemptFilter, from, until time.Time) (string, []any, error) {
+	of := *f
+	_, err := s.selectLanes(ctx, &of)
+	sql, args := attemptsSQL(&of, from, until, 101)
+	return sql, args, err
 }
 
 func EventsSQL(f *EventFilter, from, past Offset) (string, []any) {
 	return eventsSQL(f, from, past, 101, 1<<20)
 }
 
-// KeptByPositionSQL and KeptByPublicIDSQL find events that only deliveries have.
+// EventByPositionSQL finds events of the log, KeptByPositionSQL and KeptByPublicIDSQL
+// those that only deliveries have.
 const (
+	EventByPositionSQL = eventByPositionSQL
+
 	KeptByPositionSQL = keptByPositionSQL
 	KeptByPublicIDSQL = keptByPublicIDSQL
 )

@@ -29,6 +29,7 @@ FROM generate_series(1, $3::int) i`, int(lanes["x"].ID), int(lanes["y"].ID), row
 	w.exec(`UPDATE rowcall.deliveries SET event = jsonb_build_object('lsn', "offset" / 10, 'ordinal', "offset" % 10, 'generation', 1, 'relation', 1,
   'id', CASE "offset" % 2 WHEN 0 THEN 'id-' || "offset" END) WHERE "offset" <= $1`, rows/4)
 	w.exec(`INSERT INTO rowcall.deliveries (lane, "offset", state, keys, reason) SELECT $1::int, i, 'dead', '{}', 'tls' FROM generate_series(1, $2::int) i`, int(lanes["keyless"].ID), rows)
+	w.hash()
 	w.exec(`INSERT INTO rowcall.attempts (at, lane, "offset", attempt, duration, status, outcome)
 SELECT clock_timestamp(), $1::int, i, 1, 1000, 200, 0 FROM generate_series(1, $2::int) i`, int(lanes["x"].ID), rows)
 	w.exec(`ANALYZE rowcall.deliveries, rowcall.events, rowcall.attempts, rowcall.cursors`)
@@ -73,16 +74,13 @@ SELECT clock_timestamp(), $1::int, i, 1, 1000, 200, 0 FROM generate_series(1, $2
 			}
 			for i := range sql {
 				plan := explain(f, "(ANALYZE, TIMING off, SUMMARY off)", sql[i], args[i])
-				of := f.Subscription != "" || f.Labels != ""
 				var indexes []string
 				switch {
-				case f.Key != "" && of:
-					indexes = []string{"deliveries_key ", "deliveries_second_key ", "deliveries_keyless_of "}
 				case f.Key != "":
-					indexes = []string{"deliveries_key ", "deliveries_second_key ", "deliveries_keyless "}
+					indexes = []string{"deliveries_key ", "deliveries_second_key "}
 				case state == store.Retrying:
 					indexes = []string{"deliveries_open "}
-				case of:
+				case f.Subscription != "" || f.Labels != "":
 					indexes = []string{"deliveries_pkey "}
 				default:
 					indexes = []string{"deliveries_order "}
@@ -110,7 +108,10 @@ SELECT clock_timestamp(), $1::int, i, 1, 1000, 200, 0 FROM generate_series(1, $2
 		}
 		for _, past := range []store.AttemptPlace{{}, {At: time.Now(), Lane: 1, Offset: 5}} {
 			f.Past = past
-			sql, args := store.AttemptsSQL(&f, time.Now().Add(-time.Minute), time.Now().Add(-59*time.Second))
+			sql, args, err := s.AttemptsSQL(t.Context(), &f, time.Now().Add(-time.Minute), time.Now().Add(-59*time.Second))
+			if err != nil {
+				t.Fatal(err)
+			}
 			explain(f, "", sql, args)
 		}
 	})
@@ -126,7 +127,7 @@ SELECT clock_timestamp(), $1::int, i, 1, 1000, 200, 0 FROM generate_series(1, $2
 		explain(f, "", sql, args)
 	})
 	// An event that only a delivery has is found by what its id says.
-	for sql, index := range map[string]string{store.KeptByPositionSQL: "deliveries_event_lsn", store.KeptByPublicIDSQL: "deliveries_event_id"} {
+	for sql, index := range map[string]string{store.KeptByPositionSQL: "deliveries_event_place", store.KeptByPublicIDSQL: "deliveries_event_id"} {
 		args := []any{"an-id"}
 		if strings.Contains(sql, "$3") {
 			args = []any{int64(5), int64(6), int32(1)}

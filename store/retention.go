@@ -14,7 +14,8 @@ import (
 func (s *Store) keepLog(ctx context.Context) error {
 	const often, sometimes, seldom = time.Second, 5 * time.Second, time.Minute
 	var weighed, swept time.Time
-	var summarized Offset
+	var noted Offset // the head when it was summarized last
+	ranges := summarized{}
 	var full logLevel
 	return s.repeat(ctx, "keep the log", often, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Minute, errSlow)
@@ -27,10 +28,10 @@ func (s *Store) keepLog(ctx context.Context) error {
 				return err
 			}
 			head := s.Head()
-			if err := s.summarize(ctx, summarized); err != nil {
+			if err := s.summarize(ctx, noted, ranges); err != nil {
 				return err
 			}
-			weighed, summarized = time.Now(), head
+			weighed, noted = time.Now(), head
 		}
 		if time.Since(swept) < seldom {
 			return nil
@@ -42,7 +43,7 @@ func (s *Store) keepLog(ctx context.Context) error {
 			return err
 		}
 		s.announceDropped(ctx)
-		swept, summarized = time.Now(), 0
+		swept, noted = time.Now(), 0
 		return nil
 	})
 }

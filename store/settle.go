@@ -11,7 +11,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Settlement is what became of events, for all lanes of an instance.
@@ -168,25 +167,6 @@ USING unnest($3::integer[], $4::bigint[], $5::bigint[]) AS u (lane, epoch, "offs
 WHERE d.lane = u.lane AND d."offset" = u."offset"
   AND c.lane = u.lane AND c.epoch = u.epoch AND c.owner = $1 AND ` + ourLease
 
-	saveDeliveriesSQL = `
-INSERT INTO rowcall.deliveries AS d (lane, "offset", state, keys, barrier, attempts, due_at, first_failed_at,
-  held_ms, reason, status, error, charged, version, ordering)
-SELECT u.lane, u."offset", u.state, u.keys::text[], nullif(u.barrier, ''), u.attempts, u.due_at, u.first_failed_at,
-  u.held_ms, u.reason, u.status, u.error, u.charged, u.version, u.ordering
-FROM unnest($3::integer[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::integer[],
-    $10::timestamptz[], $11::timestamptz[], $12::bigint[], $13::text[], $14::integer[], $15::text[], $16::integer[],
-    $17::bigint[], $18::text[])
-  AS u (lane, epoch, "offset", state, keys, barrier, attempts, due_at, first_failed_at, held_ms, reason, status, error, charged,
-    version, ordering)
-JOIN rowcall.cursors c ON c.lane = u.lane AND c.epoch = u.epoch AND c.owner = $1
-WHERE ` + ourLease + `
-ON CONFLICT (lane, "offset") DO UPDATE
-SET state = excluded.state, keys = excluded.keys, barrier = excluded.barrier, attempts = excluded.attempts,
-    due_at = excluded.due_at, first_failed_at = excluded.first_failed_at, held_ms = excluded.held_ms,
-    reason = excluded.reason, status = excluded.status, error = excluded.error, charged = excluded.charged,
-    version = excluded.version, ordering = excluded.ordering,
-    updated_at = now()`
-
 	// What is taken away is counted for its job by the same statement: once.
 	deleteIntentsSQL = `
 WITH gone AS (
@@ -220,10 +200,8 @@ func (s *Store) settle(ctx context.Context, lease Lease, set Settlement) (fenced
 	if d := &rows.ended; len(d.lanes) > 0 {
 		batch.Queue(deleteDeliveriesSQL, lease.Instance, lease.Epoch, d.lanes, d.epochs, d.values)
 	}
-	if d := &rows.saved; len(d.lanes) > 0 {
-		batch.Queue(saveDeliveriesSQL, lease.Instance, lease.Epoch, d.lanes, d.epochs, d.offsets, d.states, d.keys, d.barriers,
-			d.attempts, d.dues, d.firstFailed, d.helds, d.reasons, d.statuses, d.errors, d.charges, d.versions, d.orderings)
-	}
+	rows.ordered.queue(batch, saveOrderedSQL, lease)
+	rows.unordered.queue(batch, saveUnorderedSQL, lease)
 	if d := &rows.relieved; len(d.lanes) > 0 {
 		batch.Queue(dropOverflowsSQL, lease.Instance, lease.Epoch, d.lanes, d.epochs, d.keys)
 	}
@@ -300,8 +278,10 @@ type settledRows struct {
 	countRows
 	ended, applied pairRows
 	moot           []bool // of applied
-	saved          deliveryRows
-	progress       progressRows
+
+	ordered, unordered deliveryRows // whether they have keys
+
+	progress progressRows
 
 	overflowed, relieved overflowRows
 }
@@ -315,42 +295,6 @@ type pairRows struct {
 
 func (r *pairRows) add(l *LaneSettlement, value int64) {
 	r.lanes, r.epochs, r.values = append(r.lanes, int32(l.Lane)), append(r.epochs, l.Epoch), append(r.values, value)
-}
-
-type deliveryRows struct {
-	lanes             []int32
-	epochs, offsets   []int64
-	states            []string
-	keys              []string // as literals of text[]
-	barriers          []string
-	attempts          []int32
-	dues, firstFailed []pgtype.Timestamptz
-	helds             []int64
-	reasons           []string
-	statuses          []int32
-	errors            []string
-	charges           []int32
-	versions          []int64
-	orderings         []string
-}
-
-func (r *deliveryRows) add(l *LaneSettlement, d *Delivery) {
-	r.lanes = append(r.lanes, int32(l.Lane))
-	r.epochs = append(r.epochs, l.Epoch)
-	r.offsets = append(r.offsets, int64(d.Offset))
-	r.states = append(r.states, cleanText(string(d.State)))
-	r.keys = append(r.keys, textArray(d.Keys))
-	r.barriers = append(r.barriers, cleanText(d.Barrier))
-	r.attempts = append(r.attempts, int32(d.Attempts))
-	r.dues = append(r.dues, pgtype.Timestamptz{Time: d.DueAt, Valid: !d.DueAt.IsZero()})
-	r.firstFailed = append(r.firstFailed, pgtype.Timestamptz{Time: d.FirstFailedAt, Valid: !d.FirstFailedAt.IsZero()})
-	r.helds = append(r.helds, d.HeldMS)
-	r.reasons = append(r.reasons, cleanText(d.Reason))
-	r.statuses = append(r.statuses, int32(d.Status))
-	r.errors = append(r.errors, cleanText(d.Error))
-	r.charges = append(r.charges, int32(d.Charged))
-	r.versions = append(r.versions, d.Version)
-	r.orderings = append(r.orderings, cleanText(d.Ordering))
 }
 
 func rowsOf(lanes []LaneSettlement) settledRows {
@@ -378,7 +322,11 @@ func rowsOf(lanes []LaneSettlement) settledRows {
 			r.ended.add(l, int64(at))
 		}
 		for j := range l.Upsert {
-			r.saved.add(l, &l.Upsert[j])
+			if d := &l.Upsert[j]; len(d.Keys) > 0 {
+				r.ordered.add(l, d)
+			} else {
+				r.unordered.add(l, d)
+			}
 		}
 		for j := range l.Overflows {
 			if o := &l.Overflows[j]; o.From == 0 {

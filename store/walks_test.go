@@ -22,6 +22,7 @@ func TestDeliveriesOfSomeAreFoundBehindThoseOfOthers(t *testing.T) {
 	w.exec(`INSERT INTO rowcall.deliveries (lane, "offset", state, keys, reason)
 SELECT $1::int, i, 'dead', CASE i % 2 WHEN 0 THEN ARRAY['t/' || i] ELSE '{}'::text[] END, 'tls' FROM generate_series(1, $2::int) i`, int(lanes["other"].ID), rows)
 	w.exec(`INSERT INTO rowcall.deliveries (lane, "offset", state, keys, reason) VALUES ($1, 7, 'dead', '{k}', 'tls'), ($1, 9, 'dead', '{}', 'tls')`, int(lanes["own"].ID))
+	w.hash()
 	blue := store.LabelsOf(map[string]string{"team": "blue"})
 	nine := one[string](w, `SELECT key FROM rowcall.events WHERE "offset" = 9`)
 	for name, c := range map[string]struct {
@@ -49,6 +50,60 @@ SELECT $1::int, i, 'dead', CASE i % 2 WHEN 0 THEN ARRAY['t/' || i] ELSE '{}'::te
 			t.Errorf("%+v: %d counted, at least %v, error %v", f, n, atLeast, err)
 		}
 	}
+}
+
+// One that orders no key is found by its event's, the old one of a key change too,
+// however many others order none, and also once the log has dropped the event.
+func TestDeliveriesThatOrderNoKeyAreFoundByThatOfTheirEvent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s, _ := w.instance("a")
+	sub := subscribe(t, s, "x", store.Start{})
+	lane := claim(t, s)["x"]
+	b := batch(100, 3_000)
+	b.End(append(b.Begin(store.Event{LSN: 100, Ordinal: 3000, Generation: 1, Type: "public.orders.updated", Key: "t/new", OldKey: "t/old"}), `{}`...))
+	mustAppend(t, s, source(t, s, "shop"), b)
+	save := func(keys ...string) {
+		t.Helper()
+		saved := store.LaneSettlement{Lane: lane.ID, Epoch: lane.Epoch, Cursor: 3_002, Counts: store.Counts{}}
+		for at := range store.Offset(3_001) {
+			saved.Upsert = append(saved.Upsert, store.Delivery{Offset: at + 1, State: store.Dead, Keys: keys, Reason: "tls"})
+		}
+		settle(t, s, store.Settlement{Lanes: []store.LaneSettlement{saved}})
+	}
+	finds := func(what, key string, want ...store.Offset) {
+		t.Helper()
+		for _, f := range []store.DeliveryFilter{{Key: key}, {Key: key, State: store.Dead, Subscription: sub.ID}} {
+			found, next, err := s.Deliveries(t.Context(), f, 10, time.Nanosecond)
+			if err != nil || len(found) != len(want) || len(want) > 0 && found[0].Offset != want[0] || next != (store.DeliveryPlace{}) {
+				t.Errorf("%s, by %s: %d found, next %v, error %v; want %v", what, key, len(found), next, err, want)
+			}
+			if n, atLeast, err := s.CountDeliveries(t.Context(), f, time.Nanosecond); err != nil || int(n) != len(want) || atLeast {
+				t.Errorf("%s, by %s: %d counted, at least %v, error %v; want %v", what, key, n, atLeast, err, want)
+			}
+		}
+	}
+	all := func(what string) {
+		t.Helper()
+		finds(what, "public.orders/id=77", 78)
+		finds(what, "t/new", 3_001)
+		finds(what, "t/old", 3_001)
+		finds(what, "none/such")
+	}
+	save()
+	all("saved")
+	save()
+	all("saved again")
+	// What orders a key is found by that alone.
+	save("k")
+	finds("ordered", "public.orders/id=77")
+	finds("ordered", "t/old")
+	if err := s.LeavePartition(t.Context(), 1, 3_002); err != nil {
+		t.Fatal(err)
+	}
+	w.exec(`DELETE FROM rowcall.events`)
+	save()
+	all("dropped from the log")
 }
 
 // A replay's lane goes a minute after it has ended; its tries stay what they were.

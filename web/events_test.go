@@ -114,7 +114,7 @@ func TestAPageOfEventsThatFindsNoneYetLeadsOn(t *testing.T) {
 	w.exec(`UPDATE rowcall.log_head SET next = next + 1000000000, partitioned_to = next + 1000000000`) // more than any page looks through
 	w.write(w.source("crm"), 1, "{}")
 	w.exec(`UPDATE rowcall.events SET key = 'public.orders/id=rare' WHERE "offset" = 1`)
-	const path = "/events?key=public.orders%2Fid%3Drare"
+	const path = "/events?where=key+%3D%3D+%22public.orders%2Fid%3Drare%22"
 	page := w.page(path)
 	next := regexp.MustCompile(`rel="next" href="([^"]+)"`).FindStringSubmatch(page)
 	if next == nil || !strings.Contains(page, "None so far") || strings.Contains(page, "The log holds no event") {

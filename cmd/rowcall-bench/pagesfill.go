@@ -43,6 +43,7 @@ var filling = []string{
 	  CASE WHEN i % 10 = 0 THEN '{"error": "500 Internal Server Error", "body": "no"}'::jsonb END
 	FROM generate_series(1, ` + rows + `) i`,
 	// Charts are read from counts, which rowcall makes while it delivers.
+	`TRUNCATE rowcall.attempt_counts`,
 	`INSERT INTO rowcall.attempt_counts (step, lane, at, took, delivered, failed)
 	SELECT step, of, to_timestamp(floor(extract(epoch FROM at) / step) * step), 3, count(*) FILTER (WHERE outcome = 0), count(*) FILTER (WHERE outcome <> 0)
 	FROM rowcall.attempts, unnest(ARRAY[0, lane]) AS of, unnest(ARRAY[60, 900, 7200]) AS step GROUP BY 1, 2, 3`,
@@ -55,8 +56,9 @@ var filling = []string{
 	  CASE WHEN i <= 100000 THEN e.data END
 	FROM generate_series(1, ` + rows + `) i JOIN rowcall.events e ON e."offset" = i`,
 	// Of a subscription that orders nothing.
-	`INSERT INTO rowcall.deliveries (lane, "offset", state, keys, attempts, first_failed_at, updated_at, reason, error)
-	SELECT 1000, i, 'dead', '{}', 12, now(), now(), 'tls', 'certificate has expired' FROM generate_series(1, ` + rows + ` / 2) i`,
+	`INSERT INTO rowcall.deliveries (lane, "offset", state, keys, attempts, first_failed_at, updated_at, reason, error, key_hash)
+	SELECT 1000, e."offset", 'dead', '{}', 12, now(), now(), 'tls', 'certificate has expired', hashtextextended(e.key, 0)
+	FROM rowcall.events e WHERE e."offset" <= ` + rows + ` / 2`,
 	`INSERT INTO rowcall.audit (at, actor, action, object)
 	SELECT now() - (` + rows + ` - i) * interval '30 s', 'key_' || i % 50, (ARRAY['pause-subscription', 'resume-subscription', 'patch-subscription'])[1 + i % 3],
 	  'subscription/sub_' || i % 1000
