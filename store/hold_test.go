@@ -334,7 +334,7 @@ func TestTheEndOfAHoldAndAnOverflowHaveNoEventInCommon(t *testing.T) {
 	}
 	balance := func(want store.Balance) {
 		t.Helper()
-		want.Lane, want.Subscription, want.Matched, want.Exact = lane.ID, id, 60, true
+		want.Lane, want.Subscription, want.Sources, want.Matched, want.Exact = lane.ID, id, []string{"shop"}, 60, true
 		diff(t, "balance", want, balanceOf(t, s, id))
 	}
 	balance(store.Balance{Delivered: 17, Waiting: 43})
