@@ -101,6 +101,16 @@ func since(within string, now time.Time) time.Time {
 type groupRow struct {
 	client.DeliveryGroup
 	Name, Link string
+	Retry      string // the page that asks; empty: nothing of it can be retried
+}
+
+// newGroup is a group with its pages. query selects its deliveries.
+func newGroup(g client.DeliveryGroup, name, query string) groupRow {
+	row := groupRow{DeliveryGroup: g, Name: name, Link: "/failed/deliveries" + query}
+	if g.State != "blocked" {
+		row.Retry = "/failed/retry" + query
+	}
+	return row
 }
 
 // Fails reports whether an expression of the subscription fails on the events:
@@ -143,6 +153,9 @@ func failed(v *visit) error {
 	if err != nil {
 		return err
 	}
+	if f.Subscription == "" {
+		v.console.counts.keep(v, found.Totals) // the page and the navigation agree
+	}
 	view := failedView{Filter: f, Names: map[string]string{}, Reasons: reasonsOf(groups, f.Reason)}
 	for _, row := range found.Items {
 		view.Names[row.Subscription] = row.Name
@@ -159,7 +172,7 @@ func failed(v *visit) error {
 		if name == "" {
 			name = g.Subscription
 		}
-		view.Groups = append(view.Groups, groupRow{g, name, "/failed/deliveries" + of.query()})
+		view.Groups = append(view.Groups, newGroup(g, name, of.query()))
 		switch g.State {
 		case "dead":
 			dead += g.Count
@@ -177,7 +190,9 @@ func failed(v *visit) error {
 		view.Ranges, view.More = given.Items, given.NextCursor != nil
 	}
 	view.MayDeliver = v.may("deliver") && !v.restricted()
-	view.Summary = number(dead) + " dead, " + number(retrying) + " retrying, " + number(blocked) + " blocked, grouped by what went wrong."
+	if len(groups) > 0 {
+		view.Summary = number(dead) + " dead, " + number(retrying) + " retrying, " + number(blocked) + " blocked, grouped by what went wrong."
+	}
 	return v.render("failed", "failed", "Failed deliveries", view)
 }
 
@@ -292,6 +307,9 @@ type selectedView struct {
 	Back   string
 	Here   string
 }
+
+// Fate says which words tell what will become of them.
+func (v selectedView) Fate() string { return fate(v.Action, int64(len(v.IDs))) }
 
 // actOnSelected retries or discards the deliveries that were ticked, after a
 // page that asks.

@@ -141,6 +141,26 @@ func TestWhyStandsInTheAuditTrail(t *testing.T) {
 	}
 }
 
+func TestAGroupIsRetriedFromWhereItIsListed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := w.failing(1)
+	retry := `<a class="button" href="(/failed/retry\?reason=rejected&amp;state=dead&amp;status=422&amp;subscription=` + id + `)">Retry…`
+	for path, scope := range map[string]api.Scope{"/failed": api.ScopeDeliver, "/subscriptions/" + id: api.ScopeDeliver} {
+		found := regexp.MustCompile(retry).FindStringSubmatch(w.do(request{path: path, scope: scope}).body)
+		if found == nil {
+			t.Fatalf("%s does not offer it", path)
+		}
+		asked := w.do(request{path: strings.ReplaceAll(found[1], "&amp;", "&"), scope: scope})
+		if !strings.Contains(asked.body, "Retry 1 delivery?") || !strings.Contains(asked.body, "It is tried as soon as its endpoint takes it") {
+			t.Errorf("it asks\n%s", asked.body)
+		}
+		if page := w.do(request{path: path, scope: api.ScopeRead}); strings.Contains(page.body, "/failed/retry") {
+			t.Errorf("%s offers it to whom it is refused", path)
+		}
+	}
+}
+
 func TestTheOverviewAccountsForEverythingAndDrawsWhatHappened(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

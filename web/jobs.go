@@ -19,6 +19,16 @@ type bulkView struct {
 	Problem string
 }
 
+// Fate says which words tell what will become of them.
+func (v bulkView) Fate() string { return fate(v.Action, v.Count.Total) }
+
+func fate(action string, n int64) string {
+	if n == 1 {
+		return action + " one"
+	}
+	return action
+}
+
 // bulk is the filter as the API takes it for many at once.
 func (f failedFilter) bulk() client.BulkFilter {
 	q := f.deliveries("")
@@ -194,6 +204,9 @@ func confirmJob(v *visit) error {
 	}
 	if v.param("action") != "cancel" {
 		return notFound(v)
+	}
+	if view.EndedAt != nil { // meanwhile
+		return v.redirect("/jobs/"+view.ID, "")
 	}
 	return v.render("confirm-job", "jobs", "Cancel this "+view.Kind+"?", view)
 }

@@ -142,7 +142,7 @@ func confirmRevoke(v *visit) error {
 	if err != nil {
 		return err
 	}
-	return v.render("revoke", "keys", "Revoke the key of "+key.Name+"?", keyRow{APIKey: key, State: keyState(&key, v.now), Own: key.ID == v.user.Key})
+	return v.render("revoke", "keys", "Revoke "+key.Name+"?", keyRow{APIKey: key, State: keyState(&key, v.now), Own: key.ID == v.user.Key})
 }
 
 func revokeKey(v *visit) error {

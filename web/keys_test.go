@@ -69,7 +69,7 @@ func TestAKeyIsMadeShownOnceAndRevoked(t *testing.T) {
 	}
 	at := slices.IndexFunc(all.Items, func(k client.APIKey) bool { return k.Name == "ci" })
 	link := "/keys/" + all.Items[at].ID + "/revoke"
-	if asked := w.page(link); !strings.Contains(asked, "Revoke the key of ci?") {
+	if asked := w.page(link); !strings.Contains(asked, "Revoke ci?") {
 		t.Error("revoking does not ask")
 	}
 	if a := w.do(request{method: "POST", path: link, scope: api.ScopeAdmin, form: url.Values{}}); a.status != http.StatusSeeOther {

@@ -261,6 +261,9 @@ func confirmReplay(v *visit) error {
 	if v.param("action") != "cancel" {
 		return notFound(v)
 	}
+	if view.EndedAt != nil { // meanwhile
+		return v.redirect("/replays/"+view.ID, "")
+	}
 	return v.render("confirm-replay", "replays", "Cancel this replay?", view)
 }
 

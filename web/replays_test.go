@@ -47,6 +47,9 @@ func TestAReplayIsCountedThenStartedPausedResumedAndCancelled(t *testing.T) {
 			t.Errorf("after %s it does not say %q", step.action, step.says)
 		}
 	}
+	if a := w.do(request{path: at + "/cancel", scope: api.ScopeDeliver}); a.header.Get("Location") != at {
+		t.Errorf("it has ended, and is still offered to be cancelled: %d", a.status)
+	}
 	if page = w.page("/replays"); !strings.Contains(page, `href="`+at+`"`) || !strings.Contains(w.page("/jobs"), `href="`+at+`"`) {
 		t.Error("it is not listed")
 	}

@@ -60,7 +60,7 @@ func showSubscription(v *visit) error {
 		return err
 	}
 	for _, g := range groups {
-		view.Groups = append(view.Groups, groupRow{g, view.Name, "/failed/deliveries" + groupFilter(&g).query()})
+		view.Groups = append(view.Groups, newGroup(g, view.Name, groupFilter(&g).query()))
 	}
 	view.Window, view.Windows = windowOf(v.URL.Query().Get("window")), windows()
 	stats, err := v.api.SubscriptionStats(v.Context(), view.ID, view.Window)
