@@ -125,7 +125,20 @@ func (s *Store) ReleaseLease(ctx context.Context) error {
 func (s *Store) keepLease(ctx context.Context) error {
 	l := &leaseKeeper{s: s}
 	defer l.disconnect(ctx)
-	return s.repeat(ctx, "renew lease", s.config.LeaseTTL/4, l.renew)
+	return s.repeat(ctx, "renew lease", s.config.LeaseTTL/4, l.keep)
+}
+
+// keep is renew, over and over while a former holder is waited for: the server
+// may take a moment to notice that a process which was killed is gone.
+func (l *leaseKeeper) keep(ctx context.Context) error {
+	for pause := 25 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		if err := l.renew(ctx); err != nil || !l.waiting {
+			return err
+		}
+		if err := sleep(ctx, min(pause, l.s.config.LeaseTTL/4)); err != nil {
+			return err
+		}
+	}
 }
 
 // leaseKeeper is the connection that renews the lease.

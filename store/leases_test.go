@@ -52,6 +52,32 @@ func TestTheNextLifeOfAKilledInstanceTakesItsLeaseAtOnce(t *testing.T) {
 	}
 }
 
+func TestALeaseIsTakenSoonAfterItsFormerHoldersConnectionHasEnded(t *testing.T) {
+	t.Parallel()
+	direct := storetest.URL(t)
+	proxy, through := newProxy(t, direct)
+	config := store.Config{URL: through, Cipher: storetest.Cipher(t), Instance: "a", LeaseTTL: time.Hour}
+	lease(t, storetest.OpenWith(t, config))
+	proxy.freeze() // the server still sees it
+	said := &lines{}
+	config.URL, config.Logger = direct, zerolog.New(said)
+	next, err := store.Open(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(next.Close)
+	t.Cleanup(storetest.Run(t, next))
+	wait(t, "it waits for the former holder", func() bool { return said.has("waiting for the lease") })
+	db := connect(t, direct)
+	if _, err := db.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM rowcall.leases`); err != nil {
+		t.Fatal(err)
+	}
+	if l := lease(t, next); l.Epoch != 2 {
+		t.Fatalf("epoch of the next life %d, want 2", l.Epoch)
+	}
+	proxy.thaw()
+}
+
 func TestALeaseOfAnInstanceThatIsStillConnectedIsTakenOnlyWhenItHasExpired(t *testing.T) {
 	t.Parallel()
 	direct := storetest.URL(t)
