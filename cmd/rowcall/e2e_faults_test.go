@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/rowcall/rowcall/dispatch/hooktest"
-	"github.com/rowcall/rowcall/store/storetest"
 )
 
 func TestAReceiverThatFailsAtRandomGetsEverythingInOrderAndOnce(t *testing.T) {
@@ -110,13 +109,7 @@ func p99(t *testing.T, ds []hooktest.Delivery) time.Duration {
 // TestATransactionOfAMillionRowsPassesInBoundedMemory runs the program as it is
 // built for users: the race detector multiplies memory.
 func TestATransactionOfAMillionRowsPassesInBoundedMemory(t *testing.T) {
-	cluster := storetest.Cluster(t, map[string]string{"max_wal_size": "4GB"})
-	w := newWorld(t, cluster, cluster)
-	w.path = built(t)
-	db := database(t, cluster)
-	mustExec(t, db, `CREATE TABLE items (id bigint PRIMARY KEY, n bigint NOT NULL, note text NOT NULL)`)
-	w.start(t)
-	w.awaitState(t, "streaming")
+	w, db := streamingAsBuilt(t, `CREATE TABLE items (id bigint PRIMARY KEY, n bigint NOT NULL, note text NOT NULL)`)
 	r := hooktest.Start(t, hooktest.Config{DropBodies: true})
 	w.subscribe(t, map[string]any{
 		"name": "some", "events": []string{"public.items.updated"}, "endpoint": map[string]any{"url": r.URL()},
