@@ -94,11 +94,11 @@ func (f *AttemptFilter) clauses(from, until time.Time) *clauses {
 // next alone is zero there. Those of a deleted subscription are listed while no
 // subscription is asked for.
 //
-// It goes back in time by slices that begin at a second and grow, so that the newest
-// page of a busy history reads a second of it, by the BRIN index on time, and not a
-// day. Behind a quiet time there may be a busy one: what was counted says how far a
-// slice may go. Of few lanes, and of rare outcomes, an index knows the parts of it that
-// have none. One event's attempts are found by the other index.
+// It goes back in time by slices. The newest page of a busy history reads a second of
+// it, by the BRIN index on time, and not a day. Behind that, what was counted says how
+// far a slice may go: over a quiet time at once, into a busy one a little. Of few lanes,
+// and of rare outcomes, an index knows the parts of it that have none. One event's
+// attempts are found by the other index.
 func (s *Store) Attempts(ctx context.Context, f AttemptFilter, limit int, within time.Duration) (found []Attempt, next AttemptPlace, err error) {
 	oldest, err := s.oldestAttempt(ctx)
 	if err != nil || oldest.IsZero() {
@@ -120,26 +120,30 @@ func (s *Store) Attempts(ctx context.Context, f AttemptFilter, limit int, within
 			from = past
 		}
 	}
-	var known attemptTimes
-	most := float64(sliceRows)
+	var known *attemptTimes
+	first, most := int64(firstRows), int64(mostRows)
 	if f.rare() {
-		most = passedRows
+		first, most = firstPassedRows, mostPassedRows
 	}
-	for walk := newStride(within, time.Second.Microseconds()); until.After(oldest); {
-		end := from
-		from = end.Add(-time.Duration(walk.size) * time.Microsecond).Truncate(time.Microsecond)
-		if f.Offset == 0 && (known != nil || walk.size > time.Second.Microseconds()) {
+	newest := f.Past.At.IsZero() && !f.rare()
+	for walk := newStride(within, first); until.After(oldest); newest = false {
+		switch {
+		case f.Offset != 0:
+			from = oldest
+		case newest:
+			from = from.Add(-time.Second).Truncate(time.Microsecond)
+		default:
 			if known == nil {
-				if known, err = s.attemptTimes(ctx); err != nil {
+				times, err := s.attemptTimes(ctx)
+				if err != nil {
 					return nil, next, fmt.Errorf("list attempts: %w", err)
 				}
+				known = &times
 			}
-			if least := known.bound(end, most); from.Before(least) {
-				from = least
-				walk.size = end.Sub(from).Microseconds()
-			}
+			walk.size = min(max(walk.size, first), int64(ChartStep.Seconds())*first)
+			from = known.bound(from, min(walk.size, most), time.Duration(walk.size/first)*time.Second)
 		}
-		if f.Offset != 0 || from.Before(oldest) {
+		if from.Before(oldest) {
 			from = oldest
 		}
 		slice, err := s.attemptSlice(ctx, &f, from, until, limit+1-len(found))
