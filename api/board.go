@@ -22,6 +22,7 @@ const (
 	conditionFaulty     = "faulty"
 	conditionParked     = "parked"
 	conditionProbing    = "probing"
+	conditionGap        = "gap"
 	conditionRecovering = "recovering"
 	conditionFailing    = "failing"
 	conditionPaused     = "paused"
@@ -31,8 +32,8 @@ const (
 
 func conditions() []string {
 	return []string{
-		conditionDisabled, conditionFaulty, conditionParked, conditionProbing, conditionRecovering, conditionFailing, conditionPaused,
-		conditionClosed, conditionHealthy,
+		conditionDisabled, conditionFaulty, conditionParked, conditionProbing, conditionGap, conditionRecovering, conditionFailing,
+		conditionPaused, conditionClosed, conditionHealthy,
 	}
 }
 
@@ -45,7 +46,7 @@ type boardRow struct {
 	Labels        map[string]string   `json:"labels"`
 	State         subscriptions.State `json:"state" enum:"active,paused,disabled"`
 	StateReason   string              `json:"state_reason"`
-	Condition     string              `json:"condition" enum:"disabled,faulty,parked,probing,recovering,failing,paused,closed,healthy" doc:"State and health in one word. faulty: its settings cannot be used, its filter or transform fails on most events, or the store refuses what would be saved; failing: some events are retried or blocked, others go through; closed: outside its window."`
+	Condition     string              `json:"condition" enum:"disabled,faulty,parked,probing,gap,recovering,failing,paused,closed,healthy" doc:"State and health in one word. faulty: its settings cannot be used, its filter or transform fails on most events, or the store refuses what would be saved; failing: some events are retried or blocked, others go through; closed: outside its window; gap: as hold says."`
 	Since         *time.Time          `json:"since" doc:"When its health became what it is; null: not known."`
 	Reason        string              `json:"reason" doc:"Why it is parked or not yet healthy."`
 	HoldError     string              `json:"hold_error" doc:"What its filter or transform fails with, where it is held for that."`
@@ -110,7 +111,7 @@ type (
 	boardInput struct {
 		PageInput
 		Subscription string `query:"subscription" doc:"This subscription (id)."`
-		Condition    string `query:"condition" enum:"disabled,faulty,parked,probing,recovering,failing,paused,closed,healthy"`
+		Condition    string `query:"condition" enum:"disabled,faulty,parked,probing,gap,recovering,failing,paused,closed,healthy"`
 		Label        string `query:"label" doc:"With this label: key=value, or key."`
 		Search       string `query:"q" doc:"With this text in name, URL, events or labels, whatever its case."`
 		Recent       bool   `query:"recent" doc:"With how the last hour and the last 24 hours went."`
@@ -216,7 +217,7 @@ func showBoardRow(s store.Summary, b store.Backlog, now time.Time) boardRow {
 	}
 	sub := subscriptions.Subscription{State: s.State, Version: s.Version, Spec: subscriptions.Spec{Window: s.Window}}
 	open, turns := windowShown(&sub, now)
-	switch hold := holdShown(&sub, b.Health, open); {
+	switch hold := holdShown(&sub, &b, open); {
 	case s.State != subscriptions.Active:
 		r.Condition = string(s.State)
 	case hold == "endpoint" || hold == "store":
@@ -225,6 +226,8 @@ func showBoardRow(s store.Summary, b store.Backlog, now time.Time) boardRow {
 		r.Condition, r.HoldError = conditionFaulty, b.Health.HoldError
 	case hold == "window":
 		r.Condition, r.OpensAt = conditionClosed, optionalTime(turns)
+	case hold == conditionGap && r.Condition != conditionParked && r.Condition != conditionProbing:
+		r.Condition, r.Since = conditionGap, optionalTime(b.GapSince)
 	case r.Condition == conditionHealthy && b.Retrying+b.Blocked > 0:
 		r.Condition = conditionFailing
 	}
@@ -267,7 +270,7 @@ func (r *boardRow) mentions(text string) bool {
 // held reports whether something keeps what waits from going.
 func (r *boardRow) held() bool {
 	switch r.Condition {
-	case conditionDisabled, conditionFaulty, conditionParked, conditionProbing, conditionPaused, conditionClosed:
+	case conditionDisabled, conditionFaulty, conditionParked, conditionProbing, conditionGap, conditionPaused, conditionClosed:
 		return true
 	}
 	return false

@@ -21,7 +21,7 @@ type endpointHealth struct {
 	NextProbeAt *time.Time `json:"next_probe_at" doc:"While it is parked, when it is tried next; in the past: as soon as there is an event to try it with."`
 	FailureRate *float64   `json:"failure_rate" minimum:"0" maximum:"1" doc:"Share of tries of the last minute or so that failed, because of the endpoint or of the event, keys weighing alike, as of the last attempts before it was parked; up to a minute old. null: nothing was sent yet."`
 	LastSuccess *time.Time `json:"last_success_at" doc:"The last 2xx; up to a minute old. null: there was none."`
-	Hold        *string    `json:"hold" enum:"paused,disabled,endpoint,window,store,filter_error,parked" doc:"Why nothing is sent. paused: by a person; disabled: by rowcall, and state_reason says why; endpoint: its settings cannot be used; window: it is closed; store: the store refuses what would be saved; filter_error: its filter or transform fails on most events, and hold_error says how: until it is edited; parked: it is down. null: events are sent. Held events are kept, and do not age."`
+	Hold        *string    `json:"hold" enum:"paused,disabled,endpoint,store,filter_error,gap,window,parked" doc:"Why nothing is sent. paused: by a person; disabled: by rowcall, and state_reason says why; endpoint: its settings cannot be used; window: it is closed; store: the store refuses what would be saved; filter_error: its filter or transform fails on most events, and hold_error says how: until it is edited; gap: changes of a source may be missing, and a person must accept that before anything behind it is sent; parked: it is down. null: events are sent. Held events are kept, and do not age."`
 	HoldError   *string    `json:"hold_error" doc:"With hold filter_error, what the expression fails with, last."`
 	HeldSince   *time.Time `json:"held_since" doc:"Since when nothing could be sent, whatever reasons followed each other; null: events are sent."`
 	OpensAt     *time.Time `json:"opens_at" doc:"When a window that is closed opens."`
@@ -91,8 +91,11 @@ func showEndpointHealth(sub *subscriptions.Subscription, backlog *store.Backlog,
 	if !open {
 		out.OpensAt = optionalTime(turns)
 	}
-	if hold := holdShown(sub, h, open); hold != "" {
+	if hold := holdShown(sub, backlog, open); hold != "" {
 		out.Hold, out.HeldSince, out.HoldError = new(hold), optionalTime(h.HeldSince), optionalText(h.HoldError)
+		if h.HeldSince.IsZero() {
+			out.HeldSince = optionalTime(backlog.GapSince)
+		}
 	}
 	if backlog.OldestAt != 0 {
 		out.Oldest = optionalTime(time.UnixMicro(backlog.OldestAt))
@@ -124,12 +127,14 @@ func windowShown(sub *subscriptions.Subscription, now time.Time) (open bool, tur
 
 // holdShown is why nothing is sent. What the row of the subscription says, and the
 // clock, come first: its lane may not have heard of it yet.
-func holdShown(sub *subscriptions.Subscription, h store.EndpointHealth, open bool) string {
-	switch {
+func holdShown(sub *subscriptions.Subscription, b *store.Backlog, open bool) string {
+	switch h := &b.Health; {
 	case sub.State != subscriptions.Active:
 		return string(sub.State)
 	case h.Hold == "endpoint" || h.Hold == "store" || h.Hold == "filter_error" && h.HoldVersion == sub.Version:
 		return h.Hold
+	case !b.GapSince.IsZero():
+		return "gap"
 	case !open:
 		return "window"
 	case h.State == "parked":
@@ -149,7 +154,7 @@ func (a *API) probeEndpoint(ctx context.Context, in *getInput) (*probeOutput, er
 	}
 	h := healths[sub.ID]
 	open, turns := windowShown(&sub, time.Now())
-	switch hold := holdShown(&sub, h, open); {
+	switch hold := holdShown(&sub, &store.Backlog{Health: h}, open); {
 	case sub.State != subscriptions.Active:
 		return nil, newProblem(problemConflict, "the subscription is "+string(sub.State)+": resume it, and its endpoint is tried")
 	case hold == "endpoint":

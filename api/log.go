@@ -28,6 +28,7 @@ type logPin struct {
 	Name         string           `json:"name"`
 	State        string           `json:"state" enum:"active,paused,disabled"`
 	Health       string           `json:"health" enum:"healthy,parked,probing,recovering"`
+	AtGap        bool             `json:"at_gap" doc:"It waits at a gap, until a person accepts that: nothing else of it can go."`
 	Cursor       string           `json:"cursor" pattern:"^[0-9]{20}$"`
 	OldestAt     *time.Time       `json:"oldest_at" doc:"Commit time of the oldest event that it owes; null: it owes none."`
 	Events       int64            `json:"events" doc:"That wait, at most: what its filter leaves out counts."`
@@ -75,7 +76,7 @@ func (a *API) getLog(ctx context.Context, _ *struct{}) (*struct{ Body logUsage }
 		}
 		pin := logPin{
 			Subscription: p.Subscription, Name: sub.Name, State: string(sub.State), Health: healthShown(p.Health, now),
-			Cursor: p.Cursor.String(), Events: p.Waiting.Events, Bytes: p.Waiting.Bytes, Pinned: p.Pinned,
+			AtGap: !p.GapSince.IsZero(), Cursor: p.Cursor.String(), Events: p.Waiting.Events, Bytes: p.Waiting.Bytes, Pinned: p.Pinned,
 		}
 		if p.OldestAt != 0 {
 			pin.OldestAt = new(time.UnixMicro(p.OldestAt).UTC())

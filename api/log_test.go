@@ -328,6 +328,22 @@ func TestSourcesAreShownAndAGapIsAccepted(t *testing.T) {
 	if err := w.store.RecordGap(t.Context(), claim, store.Gap{Reason: "slot lost", From: 0x10, To: 0x1_0000_0020}, store.Checkpoint{Commit: 0x20, End: 0x20}); err != nil {
 		t.Fatal(err)
 	}
+	// A subscription that has had all up to it waits there, and says so.
+	id, _ := w.subscribe("orders", `"start":"earliest"`)["id"].(string)
+	w.settle(id)
+	waits := func(want bool) {
+		t.Helper()
+		condition, hold, since := "healthy", `"hold":null`, "null"
+		if want {
+			condition, hold, since = "gap", `"hold":"gap"`, `"20`
+		}
+		board := w.do(request{method: "GET", path: "/v1/endpoints", scope: api.ScopeRead}).body
+		health := w.do(request{method: "GET", path: "/v1/subscriptions/" + id + "/health", scope: api.ScopeRead}).body
+		if !strings.Contains(board, `"condition":"`+condition+`"`) || !strings.Contains(health, hold) || !strings.Contains(health, `"held_since":`+since) {
+			t.Errorf("waits at the gap %t: %s\n%s", want, board, health)
+		}
+	}
+	waits(true)
 	if got := w.pages("/v1/sources"); !slices.Equal(got, []string{"archive", "shop"}) {
 		t.Errorf("list: %v", got)
 	}
@@ -350,6 +366,7 @@ func TestSourcesAreShownAndAGapIsAccepted(t *testing.T) {
 			t.Errorf("accept: %d %s, want %s", a.status, a.body, want)
 		}
 	}
+	waits(false)
 	if gaps, err := w.store.OpenGaps(t.Context()); err != nil || len(gaps) != 0 {
 		t.Errorf("open gaps: %v, %v", gaps, err)
 	}

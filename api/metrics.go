@@ -143,6 +143,9 @@ func bySubscription(s snapshot, limit int) []subscriptionBacklog {
 		if b.Health.Hold != "" {
 			out[i].holds[b.Health.Hold]++
 		}
+		if !b.GapSince.IsZero() {
+			out[i].holds[conditionGap]++
+		}
 		out[i].events += b.Waiting.Events
 		if b.OldestAt != 0 {
 			out[i].age = max(out[i].age, s.at.Sub(time.UnixMicro(b.OldestAt)))

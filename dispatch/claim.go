@@ -50,6 +50,7 @@ func (s *session) claims(ctx context.Context) error {
 		case topic := <-changes:
 			if topic == store.TopicGaps {
 				s.gaps.wake()
+				s.holds.begun = time.Now() // at a gap, too, events were held by nobody's endpoint
 			}
 		}
 	}

@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// holdGrace is how long a lane may go on after a start before its events are
-	// too old: while nothing ran, they were held by nobody's endpoint. Where
-	// hold_limit.age is shorter, it is that.
+	// holdGrace is how long a lane may go on after a start, or after a gap, before its
+	// events are too old: they were held by nobody's endpoint. Where hold_limit.age is
+	// shorter, it is that.
 	holdGrace = time.Minute
 	// holdShare is the part of hold_limit.age, at most a minute, that passes between
 	// two times that a lane gives up what is too old: each has it opened anew.
@@ -25,7 +25,7 @@ const (
 
 // holdLimits is when lanes gave up what they held.
 type holdLimits struct {
-	begun time.Time // of the session
+	begun time.Time // when the session did, or a gap was last found or accepted
 	ends  map[store.LaneID]time.Time
 }
 

@@ -29,6 +29,10 @@ type Backlog struct {
 	Retrying, Blocked, Dead int64 // deliveries
 	Health                  EndpointHealth
 
+	// GapSince is when the gap was found at which the lane stands, until a person
+	// accepts it; zero: at none.
+	GapSince time.Time
+
 	// OldestAt is the commit time, µs since 1970, of the oldest event that waits, is
 	// retried or blocked; 0: there is none. An event that another type keeps from
 	// being told apart makes it too old, by less than a block.
@@ -52,10 +56,12 @@ type heldRows struct {
 
 const (
 	backlogsSQL = `
-SELECT c.lane, c.subscription, ` + effectiveCursor + `, coalesce(c.health, '{}'), coalesce(s.spec->'events', '[]')
+SELECT c.lane, c.subscription, ` + effectiveCursor + `, coalesce(c.health, '{}'), coalesce(s.spec->'events', '[]'),
+  CASE WHEN ` + effectiveCursor + ` >= g.marker THEN g.at END
 FROM rowcall.cursors c
 JOIN rowcall.subscriptions s ON s.id = c.subscription
 LEFT JOIN rowcall.leases l ON l.instance = c.owner
+LEFT JOIN (SELECT marker, at FROM rowcall.gaps WHERE accepted_at IS NULL ORDER BY marker LIMIT 1) g ON true
 WHERE c.replay IS NULL AND ($1 = '' OR c.subscription = $1)
 ORDER BY c.lane`
 	heldRowsSQL = `
@@ -113,7 +119,11 @@ func (s *Store) readBacklogs(ctx context.Context, id subscriptions.ID) ([]Backlo
 	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Backlog, error) {
 		var b Backlog
 		var events []string
-		err := row.Scan(&b.Lane, &b.Subscription, &b.Cursor, &b.Health, &events)
+		var gap *time.Time
+		err := row.Scan(&b.Lane, &b.Subscription, &b.Cursor, &b.Health, &events, &gap)
+		if gap != nil {
+			b.GapSince = gap.UTC()
+		}
 		patterns = append(patterns, events)
 		return b, err
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -65,6 +66,10 @@ func (s *Store) weigh(ctx context.Context, full *logLevel) error {
 // that every lane has passed, before their retention; then dead ranges; then
 // what the lanes hold that are furthest behind, by asking their owners. Appends
 // go on meanwhile, and whatever it does is said.
+//
+// It does not hold while a gap stands in the oldest partition that nobody has
+// accepted: lanes cannot pass its marker, so what they would give up below it
+// frees nothing.
 func (s *Store) bound(ctx context.Context) error {
 	for {
 		var bytes int64
@@ -72,6 +77,7 @@ func (s *Store) bound(ctx context.Context) error {
 			return fmt.Errorf("measure log: %w", err)
 		}
 		if bytes <= s.config.LogMaxBytes {
+			s.boundHeld.note(s, "")
 			return nil
 		}
 		if freed, err := s.free(ctx); err != nil || !freed {
@@ -118,7 +124,45 @@ func (s *Store) free(ctx context.Context) (freed bool, err error) {
 	if !full || passed {
 		return false, nil
 	}
+	var source string
+	var grace bool
+	if err := s.pool.QueryRow(ctx, gapBelowSQL, int64(past), int(maxGrace.Seconds())).Scan(&source, &grace); err != nil {
+		return false, fmt.Errorf("look for gaps below %d: %w", past, err)
+	}
+	if s.boundHeld.note(s, source); source != "" || grace {
+		return false, nil
+	}
 	return false, s.askToPass(ctx, past)
+}
+
+// maxGrace is how long lanes have at most, after a gap was accepted at which they
+// stood, before they give up anything for the log's bound: as long as it was open,
+// at least a minute.
+const maxGrace = time.Hour
+
+// gapBelowSQL names the source of the first gap that nobody has accepted, if it is
+// below an offset, and says whether lanes still have time after one that was.
+const gapBelowSQL = `
+SELECT coalesce((SELECT s.name FROM rowcall.gaps g JOIN rowcall.sources s ON s.id = g.source
+    WHERE g.accepted_at IS NULL AND g.marker < $1 ORDER BY g.marker LIMIT 1), ''),
+  EXISTS (SELECT FROM rowcall.gaps g
+    WHERE g.accepted_at + greatest(interval '1 minute', least(g.accepted_at - g.at, make_interval(secs => $2))) > now())`
+
+// boundHeld is the source whose gap keeps the log above its bound; empty: none does.
+type boundHeld string
+
+// note says so when it begins and when it has ended.
+func (h *boundHeld) note(s *Store, source string) {
+	if was := *h; string(was) == source {
+		return
+	}
+	*h = boundHeld(source)
+	if source == "" {
+		s.log.Info().Msg("no gap keeps the log above its size limit any more")
+		return
+	}
+	s.log.Warn().Str("source", source).Int64("max_bytes", s.config.LogMaxBytes).Str("remedy", GapHint(source)).
+		Msg("the log is above its size limit and grows: nothing of it can go before a person has accepted the gap at which all deliveries wait")
 }
 
 const freeRangeSQL = `

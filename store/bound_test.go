@@ -76,3 +76,60 @@ func TestTheBoundOfTheLogTakesADeadRangeBeforeWhatALaneHolds(t *testing.T) {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
+
+// Lanes cannot pass a gap that nobody has accepted: nothing is asked of them, and once
+// it is they have time.
+func TestTheBoundOfTheLogAsksNothingOfLanesAtAGap(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.LogMaxBytes = 1
+	s, _ := w.instance("a")
+	claimed := source(t, s, "shop")
+	subscribe(t, s, "x", store.Start{Earliest: true})
+	lane := claim(t, s)["x"]
+	mustAppend(t, s, claimed, batch(100, 10))
+	if err := s.RecordGap(t.Context(), claimed, store.Gap{Reason: "slot gone", From: 1, To: 2}, store.Checkpoint{Commit: 200}); err != nil {
+		t.Fatal(err)
+	}
+	for lsn := range store.LSN(7) {
+		mustAppend(t, s, claimed, batch(300+lsn, 1500))
+	}
+	marker := one[store.Offset](w, `SELECT marker FROM rowcall.gaps`)
+	past := one[store.Offset](w, `SELECT min(past) FROM rowcall.partitions`)
+	if head := s.Head(); past <= marker || past > head {
+		t.Fatalf("the marker is at %d, the partition ends at %d and the head is %d", marker, past, head)
+	}
+	asked := func(at string, want store.Offset) {
+		t.Helper()
+		if err := s.Bound(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		held, err := s.Holdings(t.Context())
+		if err != nil || len(held) != 1 || held[0].MustPass != want {
+			t.Errorf("%s: %+v, error %v, want the lane to be asked to pass %d", at, held, err, want)
+		}
+	}
+	asked("before the marker", 0)
+	settle(t, s, store.Settlement{Lanes: []store.LaneSettlement{{Lane: lane.ID, Epoch: lane.Epoch, Cursor: marker}}})
+	asked("at the marker", 0)
+	backlog, err := s.Backlog(t.Context(), lane.Subscription.ID)
+	if err != nil || backlog.GapSince.IsZero() {
+		t.Errorf("%+v, error %v: it stands at a gap", backlog, err)
+	}
+	w.exec(`UPDATE rowcall.cursors SET must_pass = $1`, int64(past)) // asked for before the gap was found
+	asked("at the marker", 0)
+	if n, err := s.AcceptGaps(t.Context(), "shop", "ann"); err != nil || n != 1 {
+		t.Fatalf("%d accepted, error %v", n, err)
+	}
+	asked("it has just been accepted", 0)
+	if backlog, err = s.Backlog(t.Context(), lane.Subscription.ID); err != nil || !backlog.GapSince.IsZero() {
+		t.Errorf("%+v, error %v: it stands at no gap", backlog, err)
+	}
+	w.exec(`UPDATE rowcall.gaps SET at = now() - interval '3 minutes', accepted_at = now() - interval '2 minutes 50 seconds'`)
+	asked("it was open for ten seconds, and a minute has passed", past)
+	w.exec(`UPDATE rowcall.gaps SET at = now() - interval '5 minutes', accepted_at = now() - interval '2 minutes'`)
+	w.exec(`UPDATE rowcall.cursors SET must_pass = 0`)
+	asked("it was open for three minutes, and two have passed", 0)
+	w.exec(`UPDATE rowcall.gaps SET at = now() - interval '3 days', accepted_at = now() - interval '61 minutes'`)
+	asked("it was open for days, and an hour has passed", past)
+}

@@ -29,8 +29,8 @@ UPDATE rowcall.sources SET state = 'gap', reason = $2, hint = $3, updated_at = n
 
 // GapHint is what a person can do about a gap of a source.
 func GapHint(source string) string {
-	return "compare the receivers with the source where that matters, then accept the gap: POST /v1/sources/" + source +
-		"/accept-gap; delivery holds at it until then"
+	return "compare the receivers with the source where that matters, then accept the gap (rowcall sources accept-gap " + source +
+		"); delivery holds at it until then"
 }
 
 // RecordGap appends a gap marker to the log, records the gap and sets the
@@ -93,11 +93,15 @@ const lockSourceByNameSQL = `SELECT id FROM rowcall.sources WHERE name = $1 FOR 
 const acceptGapsSQL = `
 UPDATE rowcall.gaps SET accepted_at = now(), accepted_by = $2 WHERE source = $1 AND accepted_at IS NULL`
 
+// notAskedSQL takes back what was asked of lanes while they could not move.
+const notAskedSQL = `UPDATE rowcall.cursors SET must_pass = 0 WHERE must_pass > 0`
+
 const leaveGapSQL = `
 UPDATE rowcall.sources SET state = 'starting', reason = '', hint = '', updated_at = now()
 WHERE id = $1 AND state = 'gap'`
 
-// AcceptGaps accepts every open gap of a source: lanes go on past the markers.
+// AcceptGaps accepts every open gap of a source: lanes go on past the markers, and
+// the log's bound has none of them give up anything before boundGrace has passed.
 // It returns how many there were. ErrNotFound where there is no such source.
 func (s *Store) AcceptGaps(ctx context.Context, name, actor string) (int, error) {
 	var accepted int
@@ -120,6 +124,9 @@ func (s *Store) AcceptGaps(ctx context.Context, name, actor string) (int, error)
 			return err
 		}
 		accepted = int(tag.RowsAffected())
+		if _, err := tx.Exec(ctx, notAskedSQL); err != nil {
+			return err
+		}
 		if _, err := tx.Exec(ctx, leaveGapSQL, int32(id)); err != nil {
 			return err
 		}

@@ -22,7 +22,8 @@ type Holding struct {
 }
 
 const holdingsSQL = `
-SELECT c.lane, c."offset", c.must_pass, coalesce(s.spec->'events', '[]'), coalesce(o."from", 0)
+SELECT c.lane, c."offset",
+  CASE WHEN EXISTS (SELECT FROM rowcall.gaps g WHERE g.accepted_at IS NULL AND g.marker < c.must_pass) THEN 0 ELSE c.must_pass END, coalesce(s.spec->'events', '[]'), coalesce(o."from", 0)
 FROM rowcall.cursors c JOIN rowcall.subscriptions s ON s.id = c.subscription
 LEFT JOIN (SELECT lane, min("from") AS "from" FROM rowcall.overflows GROUP BY lane) o ON o.lane = c.lane
 WHERE c.owner = $1 AND (NOT c.following OR o."from" < c.must_pass)

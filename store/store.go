@@ -93,6 +93,7 @@ type Store struct {
 	groups   groups
 	// events of dead ranges that went since it was last announced; the keeper's alone
 	droppedRanges map[string]int64
+	boundHeld     boundHeld
 	lagSaid       map[string]time.Time             // the heartbeat after which a source was said to lag; likewise
 	marked        atomic.Int64                     // the head whose time was last noted
 	wanted        chan struct{}                    // somebody asked for counts of attempts

@@ -25,6 +25,8 @@ func subscriptionTitle(view *subscriptionView) string {
 			return view.Name + " has a filter or transform that fails."
 		}
 		return view.Name + " cannot be sent to as it is set up."
+	case "gap":
+		return view.Name + " waits at a gap."
 	case "closed":
 		return view.Name + " is outside its window."
 	case "paused":
@@ -53,6 +55,8 @@ func subscriptionLead(view *subscriptionView) string {
 		text = held + " Edit it to go on."
 	case "paused":
 		text = held + " Resume it to deliver them."
+	case "gap":
+		text = "Its events are kept, in order; no limit takes any. They go out once a person accepts the gap of the source."
 	case "closed":
 		text = held + " They go out when its window opens."
 	case "recovering":

@@ -16,16 +16,19 @@ type state struct{ Kind, Word string }
 
 // conditions are those that a list can be filtered by, worst first.
 func conditions() []string {
-	return []string{"disabled", "faulty", "parked", "probing", "recovering", "failing", "paused", "closed", "healthy"}
+	return []string{"disabled", "faulty", "parked", "probing", "gap", "recovering", "failing", "paused", "closed", "healthy"}
 }
 
 func conditionState(condition string) state {
 	kinds := map[string]string{
-		"healthy": "ok", "failing": "warn", "recovering": "warn", "probing": "hold", "parked": "hold", "disabled": "bad", "faulty": "bad",
+		"healthy": "ok", "failing": "warn", "recovering": "warn", "probing": "hold", "parked": "hold", "gap": "hold", "disabled": "bad", "faulty": "bad",
 	}
 	word := condition
-	if condition == "closed" {
+	switch condition {
+	case "closed":
 		word = "window closed"
+	case "gap":
+		word = "at a gap"
 	}
 	return state{cmp.Or(kinds[condition], "idle"), word}
 }

@@ -15,7 +15,7 @@ type BoardRow struct {
 	Labels        map[string]string `json:"labels"`
 	State         string            `json:"state"`
 	StateReason   string            `json:"state_reason"`
-	Condition     string            `json:"condition"` // disabled, faulty, parked, probing, recovering, failing, paused, closed, healthy
+	Condition     string            `json:"condition"` // disabled, faulty, parked, probing, gap, recovering, failing, paused, closed, healthy
 	Since         *time.Time        `json:"since"`
 	HoldError     string            `json:"hold_error"` // what its filter or transform fails with, where it is held for that
 	Reason        string            `json:"reason"`

@@ -23,6 +23,7 @@ type LogPin struct {
 	Name         string     `json:"name"`
 	State        string     `json:"state"`
 	Health       string     `json:"health"`
+	AtGap        bool       `json:"at_gap"` // it waits until a person accepts a gap
 	Cursor       string     `json:"cursor"`
 	OldestAt     *time.Time `json:"oldest_at"`
 	Events       int64      `json:"events"`

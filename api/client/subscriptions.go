@@ -190,7 +190,7 @@ type EndpointHealth struct {
 	NextProbeAt   *time.Time `json:"next_probe_at"`
 	FailureRate   *float64   `json:"failure_rate"` // 0 to 1, of the last minute or so
 	LastSuccessAt *time.Time `json:"last_success_at"`
-	Hold          *string    `json:"hold"`       // why nothing is sent: paused, disabled, endpoint, window, store, filter_error, parked
+	Hold          *string    `json:"hold"`       // why nothing is sent: paused, disabled, endpoint, store, filter_error, gap, window, parked
 	HoldError     *string    `json:"hold_error"` // with filter_error
 	HeldSince     *time.Time `json:"held_since"`
 	OpensAt       *time.Time `json:"opens_at"` // of a window that is closed

@@ -90,6 +90,23 @@ func TestNoticesReachWhoNamesThemAndNobodyElse(t *testing.T) {
 	if gap := await("rowcall.source.gap", 1); gap["source"] != "main" || gap["from"] == nil || gap["to"] == nil || gap["reason"] == "" {
 		t.Errorf("gap: %v", gap)
 	}
+	// They say so themselves, and go on once a person accepts it.
+	env := []string{"ROWCALL_URL=http://" + w.listen, "ROWCALL_API_KEY=" + worldKey}
+	mustExec(t, db, `INSERT INTO items VALUES (300)`)
+	waitFor(t, 30*time.Second, "a subscription says that it waits at the gap", func() bool {
+		return strings.Contains(call(t, env, "subscriptions", "health", "all").stdout, "held because   gap")
+	}, func() string { return call(t, env, "subscriptions", "health", "all").stdout }, w.gateway.tail)
+	if got := call(t, env, "sources", "accept-gap", "main"); got.code != exitFailed || !strings.Contains(got.stderr, "may be missing") || !strings.Contains(got.stderr, "--yes") {
+		t.Errorf("%+v: it accepts without being asked", got)
+	}
+	before := len(all.Deliveries())
+	if got := call(t, env, "sources", "accept-gap", "main", "--yes", "--note", "compared"); got.code != exitOK || !strings.Contains(got.stdout, "main: 1 accepted") {
+		t.Errorf("%+v", got)
+	}
+	waitFor(t, 30*time.Second, "what waited at the gap arrives", func() bool { return len(all.Deliveries()) > before }, w.gateway.tail)
+	if n := mustCount(t, db, `SELECT count(*) FROM rowcall.audit WHERE action = 'accept-gap' AND note = 'compared'`); n != 1 {
+		t.Errorf("%d lines in the audit trail", n)
+	}
 	w.stop(t)
 	count, seen := map[string]int{}, map[string]bool{}
 	for _, d := range ops.Deliveries() {

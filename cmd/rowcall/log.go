@@ -13,7 +13,8 @@ func (logCmd) Help() string {
 	return clientHelp + `
 
 At ROWCALL_LOG_MAX_BYTES the oldest goes: delivered events, then dead ranges, then what the subscription furthest
-behind holds. Capture goes on.
+behind holds. Capture goes on. While a gap waits for a person to accept it, nothing behind it can go:
+see rowcall sources.
 
 Example:
   rowcall log`
@@ -45,7 +46,11 @@ func (c *logCmd) Run(ctx context.Context, p *program) error {
 	}
 	rows := make([][]string, len(l.Pins))
 	for i, s := range l.Pins {
-		rows[i] = []string{s.Name, s.State, s.Health, bytesText(s.PinnedBytes), strconv.FormatInt(s.Events, 10), bytesText(s.Bytes), optionalMoment(s.OldestAt)}
+		health := s.Health
+		if s.AtGap {
+			health = "at a gap"
+		}
+		rows[i] = []string{s.Name, s.State, health, bytesText(s.PinnedBytes), strconv.FormatInt(s.Events, 10), bytesText(s.Bytes), optionalMoment(s.OldestAt)}
 	}
 	return table(p.stdout, []string{"BEHIND", "STATE", "HEALTH", "PINS", "EVENTS", "BYTES", "OLDEST"}, rows)
 }

@@ -42,7 +42,7 @@ type commands struct {
 	Jobs          jobsCmd          `cmd:"" help:"See, pause and end bulk retries, discards and replays." group:"client"`
 	DeadRanges    deadRangesCmd    `cmd:"" name:"dead-ranges" help:"List, retry and discard what was held for too long." group:"client"`
 	Replay        replayCmd        `cmd:"" help:"Deliver a part of the log to a subscription again." group:"client"`
-	Sources       sourcesCmd       `cmd:"" help:"See sources and their tables." group:"client"`
+	Sources       sourcesCmd       `cmd:"" help:"See sources and their tables, and accept gaps." group:"client"`
 	Keys          keysCmd          `cmd:"" help:"See, make and revoke API keys." group:"client"`
 }
 
