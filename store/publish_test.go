@@ -187,6 +187,42 @@ func TestWhatWasPublishedWhileTheCommitWasInDoubtIsInTheLogOnce(t *testing.T) {
 	}
 }
 
+func TestPublishingGoesOverANewConnectionWhereTheOldOneDied(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*testing.T, *proxy, string){
+		"the network cut it": func(_ *testing.T, proxy *proxy, _ string) { proxy.cutAll() },
+		"the server ended it": func(t *testing.T, _ *proxy, url string) {
+			conn := connect(t, url)
+			pid := scan[int](t, conn, `SELECT appender_pid FROM rowcall.leases`)
+			exec(t, conn, `SELECT pg_terminate_backend($1)`, pid)
+			wait(t, "the server has ended it", func() bool {
+				return scan[int](t, conn, `SELECT count(*) FROM pg_stat_activity WHERE pid = $1`, pid) == 0
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := storetest.URL(t)
+			proxy, through := newProxy(t, url)
+			s := storetest.OpenWith(t, store.Config{URL: through})
+			mustPublish(t, s, published("before"))
+			for i, id := range []string{"given", "", "given"} {
+				end(t, proxy, url)
+				receipts, err := s.Publish(t.Context(), []store.Published{published(id)})
+				if err != nil {
+					t.Fatalf("id %q: %v", id, err)
+				}
+				if want := []store.Offset{2, 3, 2}[i]; receipts[0].Offset != want || receipts[0].Duplicate != (i == 2) {
+					t.Errorf("try %d: receipt %+v", i, receipts[0])
+				}
+			}
+			if n := len(readAll(t, s, 1)); n != 3 {
+				t.Errorf("%d events, want 3", n)
+			}
+		})
+	}
+}
+
 func TestPublishingToAStoreThatIsDownSaysSoAtOnceAndGoesOnLater(t *testing.T) {
 	t.Parallel()
 	cluster := storetest.Cluster(t, nil)

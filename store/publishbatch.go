@@ -49,15 +49,21 @@ func (s *Store) publishAll(ctx context.Context, ps []*publication) error {
 	}
 	claim := SourceClaim{Epoch: lease.Epoch, instance: lease.Instance}
 	begun := time.Now()
-	look, doubts := false, 0
+	look, again := false, true
 	for _, p := range ps {
 		look = look || !p.made
 	}
 	for range publishTries {
+		held := s.appender.wire != nil
 		var known map[[16]byte]Offset
 		if look {
 			var err error
-			if known, err = s.findPublished(ctx, ps); err != nil {
+			known, err = s.findPublished(ctx, ps)
+			if err != nil && again && s.lostWire(ctx, held) {
+				again = false
+				continue
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -81,15 +87,24 @@ func (s *Store) publishAll(ctx context.Context, ps []*publication) error {
 		case said && pg.Code == "23505" && strings.HasPrefix(pg.ConstraintName, "published_ids"):
 			// Somebody else published one of them since we looked, or the COMMIT that
 			// was in doubt has come through.
-		case !said && b.first() != 0 && doubts == 0:
-			// No answer to a COMMIT: look once, over a new connection.
-			doubts++
-			fresh.doubt(b.first())
+		case again && s.lostWire(ctx, held || b.first() != 0):
+			// It died while nobody used it, at a restart of the store say, or there is
+			// no answer to a COMMIT: look once, over a new connection.
+			again = false
+			if b.first() != 0 {
+				fresh.doubt(b.first())
+			}
 		default:
 			return err
 		}
 	}
 	return fmt.Errorf("%w: others publish the same events all the time", ErrConflict)
+}
+
+// lostWire reports whether the appender had a connection, by the word of its caller,
+// and has none now: a try over another one may succeed at once.
+func (s *Store) lostWire(ctx context.Context, had bool) bool {
+	return had && s.appender.wire == nil && ctx.Err() == nil
 }
 
 // findPublished returns where those events are that were published before. It
