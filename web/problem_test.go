@@ -45,6 +45,10 @@ func TestWhileTheStoreIsAwayAPageSaysWhatIsSafeAndLoadsAgain(t *testing.T) {
 			t.Errorf("the page lacks %q:\n%s", want, a.body)
 		}
 	}
+	a = w.do(request{method: "POST", path: "/failed/retry?state=dead", scope: api.ScopeRead, form: url.Values{"note": {"mended"}}})
+	if a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, `action="/failed/retry?state=dead"><input type="hidden" name="note" value="mended">`) {
+		t.Errorf("what was filled in is lost: %d %s", a.status, a.body)
+	}
 	exec(`ALTER DATABASE ` + database + ` ALLOW_CONNECTIONS true`)
 	for late := time.After(30 * time.Second); w.do(request{path: "/subscriptions", scope: api.ScopeRead}).status != http.StatusOK; {
 		select {

@@ -134,7 +134,7 @@ func (c *Console) signOut(w http.ResponseWriter, r *http.Request) {
 // maxKept bounds what is handed back of a form, in bytes, to whom nobody knows.
 const maxKept = 256 << 10
 
-// keptForm keeps what a form said whose session had ended.
+// keptForm is a form that could not be served, to be sent again.
 type keptForm struct {
 	To     string
 	Fields url.Values

@@ -91,7 +91,7 @@ func (v *visit) fail(err error) {
 		v.problem(p.Status, "Somebody else changed it meanwhile.", "Nothing was changed. Look at it again first.")
 	case client.Unavailable:
 		v.problem(p.Status, "The store does not answer.",
-			"Nothing is lost: what was captured is durable, the source keeps the rest, and deliveries go on when the store is back. Load the page again in a moment.")
+			"Nothing is lost: what was captured is durable, the source keeps the rest, and deliveries go on when the store is back. Try again in a moment.")
 	case client.Validation:
 		title := "What was asked for is not valid."
 		if v.Method == http.MethodGet {
@@ -134,6 +134,7 @@ func notFound(v *visit) error {
 type problemView struct {
 	Title, Text string
 	Links       []link
+	Again       *keptForm // nil: nothing is to be sent again
 }
 
 type link struct{ To, Text string }
@@ -148,6 +149,8 @@ func (v *visit) problem(status int, title, text string) {
 	switch at, _, _ := strings.Cut(strings.TrimPrefix(v.URL.Path, "/"), "/"); {
 	case status == http.StatusServiceUnavailable && v.Method == http.MethodGet:
 		add(v.URL.RequestURI(), "Load it again")
+	case status == http.StatusServiceUnavailable && v.ParseForm() == nil:
+		view.Again = &keptForm{v.URL.RequestURI(), v.PostForm}
 	case status == http.StatusUnprocessableEntity && v.Method == http.MethodGet && v.URL.RawQuery != "":
 		add(v.URL.Path, "The same without filters")
 	case at == "deliveries":
