@@ -8,11 +8,11 @@ import (
 )
 
 // How many attempts a slice of the history holds at first, and at most, as they were
-// counted: 50,000 are some 20 ms of reading. Where an index passes over most of them,
-// it holds more.
+// counted: 50,000 are some 20 ms of reading. Where an index may pass over most of
+// them, it holds more.
 const (
 	firstRows, mostRows             = 2_000, 50_000
-	firstPassedRows, mostPassedRows = 50_000, 800_000
+	firstPassedRows, mostPassedRows = 10_000, 800_000
 )
 
 // attemptTimes is how many attempts ended when, newest first, by the finest steps that
