@@ -6,9 +6,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rowcall/rowcall/store"
+	"github.com/rowcall/rowcall/subscriptions"
 )
 
-// metrics counts attempts. Outcome and reason come from closed sets.
+// metrics counts attempts and what became of events. Outcome and reason come from
+// closed sets, and each pair is there from the start, at 0: of a series that begins
+// with its first event Prometheus sees no increase.
 type metrics struct {
 	attempts  *prometheus.CounterVec
 	attempt   prometheus.Histogram
@@ -16,6 +19,7 @@ type metrics struct {
 	lost      prometheus.Counter
 	heldEnded *prometheus.CounterVec
 	compacted prometheus.Counter
+	dead      *prometheus.CounterVec
 	delivered prometheus.Counter // of attempts: the success, looked up once
 }
 
@@ -41,11 +45,36 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m.compacted = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "rowcall_compacted_events_total", Help: "Events of a backlog that were not sent, because a newer one of their key was (compact).",
 	})
+	m.dead = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "rowcall_dead_letters_total", Help: "Events that became dead letters, by why their last attempt failed.",
+	}, []string{"reason"})
 	m.delivered = m.attempts.WithLabelValues("delivered", "")
+	m.begin()
 	if r != nil {
-		r.MustRegister(m.attempts, m.attempt, m.delivery, m.lost, m.heldEnded, m.compacted)
+		r.MustRegister(m.attempts, m.attempt, m.delivery, m.lost, m.heldEnded, m.compacted, m.dead)
 	}
 	return m
+}
+
+// begin makes the series of what has not happened yet.
+func (m *metrics) begin() {
+	for _, reason := range reasons {
+		m.dead.WithLabelValues(string(reason))
+		switch reason {
+		case ReasonFilterError, ReasonTransformError: // nothing is sent
+		case ReasonBlocked:
+			m.attempts.WithLabelValues(BlockedTarget.String(), string(reason))
+		case ReasonUnknown:
+			m.attempts.WithLabelValues(Unknown.String(), string(reason))
+		default:
+			m.attempts.WithLabelValues(Failed.String(), string(reason))
+		}
+	}
+	for _, reason := range []string{reasonHoldAge, reasonHoldBytes} {
+		m.heldEnded.WithLabelValues(subscriptions.HoldDeadLetter, reason)
+		m.heldEnded.WithLabelValues(subscriptions.HoldDrop, reason)
+	}
+	m.heldEnded.WithLabelValues(subscriptions.HoldDrop, reasonLogFull)
 }
 
 // observe counts one attempt.

@@ -57,6 +57,22 @@ func noticeOf(sub *subscriptions.Subscription, since time.Time, reason, hint str
 	return d
 }
 
+// deadOf names what is counted together: of a subscription, what is kept as dead
+// letters, or what is dropped.
+type deadOf struct {
+	subscription subscriptions.ID
+	dropped      bool
+}
+
+// notice is the id of the notice of what was counted until now.
+func (d deadOf) notice(now time.Time) string {
+	kind := "dead-"
+	if d.dropped {
+		kind = "dropped-"
+	}
+	return kind + string(d.subscription) + "-" + strconv.FormatInt(now.UnixMicro(), 10)
+}
+
 // deadCount is the dead letters of a subscription that were not announced yet.
 type deadCount struct {
 	noticeData
@@ -73,14 +89,14 @@ type notices struct {
 
 	mu    sync.Mutex
 	queue []store.Notice
-	dead  map[string]*deadCount // by subscription, and whether they are dropped
+	dead  map[deadOf]*deadCount
 	some  chan struct{}
 }
 
 func newNotices(announce func(context.Context, []store.Notice) error, log zerolog.Logger) *notices {
 	return &notices{
 		announce: announce, log: log, known: map[store.LaneID]bool{},
-		dead: map[string]*deadCount{}, some: make(chan struct{}, 1),
+		dead: map[deadOf]*deadCount{}, some: make(chan struct{}, 1),
 	}
 }
 
@@ -103,12 +119,12 @@ func (n *notices) put(kind, id string, d noticeData) {
 func (n *notices) died(sub *subscriptions.Subscription, reason string, at store.Offset, count int64, dropped bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	name := string(sub.ID) + strconv.FormatBool(dropped)
-	c := n.dead[name]
+	of := deadOf{sub.ID, dropped}
+	c := n.dead[of]
 	now := time.Now()
 	if c == nil {
 		c = &deadCount{due: now.Add(noticeGather)}
-		n.dead[name] = c
+		n.dead[of] = c
 	}
 	if c.Count == 0 {
 		hint := "rowcall deliveries list --state dead --subscription " + string(sub.ID) + ", and GET /v1/dead-ranges, show them"
@@ -126,13 +142,13 @@ func (n *notices) died(sub *subscriptions.Subscription, reason string, at store.
 // gather makes notices of the dead letters that are due, and says when the next
 // are; zero: there are none.
 func (n *notices) gather(now time.Time, all bool) (next time.Time) {
-	for name, c := range n.dead {
+	for of, c := range n.dead {
 		switch {
 		case c.Count > 0 && (all || !c.due.After(now)):
-			n.put(noticeDead, "dead-"+name+"-"+strconv.FormatInt(now.UnixMicro(), 10), c.noticeData)
+			n.put(noticeDead, of.notice(now), c.noticeData)
 			c.due, c.noticeData = now.Add(noticeEvery), noticeData{}
 		case c.Count == 0 && !c.due.After(now):
-			delete(n.dead, name)
+			delete(n.dead, of)
 			continue
 		}
 		if next.IsZero() || c.due.Before(next) {

@@ -49,6 +49,13 @@ const (
 	ReasonUnknown        Reason = "unknown"
 )
 
+// reasons are all of them, none left out.
+var reasons = [...]Reason{
+	ReasonRejected, ReasonUnauthorized, ReasonNotFound, ReasonThrottled, ReasonUnavailable, ReasonServerError, ReasonClientError,
+	ReasonGone, ReasonRedirect, ReasonRefused, ReasonReset, ReasonDNS, ReasonTLS, ReasonTimeout, ReasonTooLarge, ReasonProtocol,
+	ReasonBlocked, ReasonLocalResource, ReasonFilterError, ReasonTransformError, ReasonUnknown,
+}
+
 // Fault says whom a failure speaks about.
 type Fault int8
 

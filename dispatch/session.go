@@ -295,6 +295,7 @@ func (s *session) observeBatch(l *lane, events []*store.Event, reply Reply, v Ve
 func (s *session) died(l *lane, e *entry) {
 	s.log.Warn().Str("subscription", string(l.sub.ID)).Int64("offset", int64(e.offset)).Int("attempt", e.tries).
 		Int("status", e.status).Str("reason", string(e.reason)).Msg("dead letter")
+	s.metrics.dead.WithLabelValues(string(e.reason)).Inc()
 	s.announceDead(l, e)
 }
 

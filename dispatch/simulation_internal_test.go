@@ -182,7 +182,13 @@ func life(t *testing.T, m *memory, e http.RoundTripper) (end, kill func()) {
 // liveWith is life with small limits.
 func liveWith(t *testing.T, m *memory, e http.RoundTripper, l limits) (end, kill func()) {
 	t.Helper()
-	d, err := newDispatcher(m, Config{Transport: e, Version: "sim", Drain: time.Minute, Logger: zerolog.Nop(), limits: l})
+	return liveAs(t, m, Config{Transport: e, Version: "sim", Drain: time.Minute, Logger: zerolog.Nop(), limits: l})
+}
+
+// liveAs is life with settings of one's own.
+func liveAs(t *testing.T, m *memory, config Config) (end, kill func()) {
+	t.Helper()
+	d, err := newDispatcher(m, config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -130,7 +130,9 @@ func TestThePanelsOfTheDashboardHavePlacesOfTheirOwn(t *testing.T) {
 var (
 	selector = regexp.MustCompile(`\b((?:rowcall|process|go)_[a-z_]+|up)\b(?:\{([^}]*)\})?`)
 	matcher  = regexp.MustCompile(`(\w+)(=~|!~|!=|=)"([^"]*)"`)
-	grouping = regexp.MustCompile(`\bby \(([a-z, ]+)\)`)
+	grouping = regexp.MustCompile(`\b(?:by|on) \(([a-z, ]+)\)`)
+	// targets are the labels that a target has, by how it is scraped.
+	targets = []string{"cluster", "namespace", "job", "instance"}
 )
 
 // shownLabels are the labels of each metric, as the page of operations has them.
@@ -173,7 +175,10 @@ func TestAlertsAndPanelsAskForWhatThereIs(t *testing.T) {
 		if strings.Count(expr, "(") != strings.Count(expr, ")") || strings.Count(expr, "{") != strings.Count(expr, "}") {
 			t.Errorf("%s: brackets of %s", where, expr)
 		}
-		available := map[string]bool{"le": true, "job": true, "instance": true}
+		available := map[string]bool{"le": true}
+		for _, l := range targets {
+			available[l] = true
+		}
 		for _, m := range selector.FindAllStringSubmatch(expr, -1) {
 			name := base(m[1], known)
 			if !strings.HasPrefix(name, "rowcall_") {
@@ -188,11 +193,13 @@ func TestAlertsAndPanelsAskForWhatThereIs(t *testing.T) {
 				available[l] = true
 			}
 			for _, c := range matcher.FindAllStringSubmatch(m[2], -1) {
-				if !slices.Contains(append(labels, "job", "instance"), c[1]) {
+				if !slices.Contains(slices.Concat(labels, targets), c[1]) {
 					t.Errorf("%s: %s has no label %s", where, name, c[1])
 				}
-				if values[c[1]] != nil && !values[c[1]][c[3]] {
-					t.Errorf("%s: %s of %s is never %q", where, c[1], name, c[3])
+				for value := range strings.SplitSeq(c[3], "|") {
+					if values[c[1]] != nil && !values[c[1]][value] {
+						t.Errorf("%s: %s of %s is never %q", where, c[1], name, value)
+					}
 				}
 			}
 		}
@@ -495,6 +502,21 @@ func TestTheSettingsOfKubernetesStartARealInstance(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkLabels(t, scrape)
+			// A loss is seen as the growth of a series that is there before it.
+			for reason := range constants(t, "dispatch", ofType("Reason")) {
+				if !strings.Contains(string(scrape), `rowcall_dead_letters_total{reason="`+reason+`"} 0`) {
+					t.Errorf("dead letters by %s are not at 0", reason)
+				}
+			}
+			for _, series := range []string{
+				`rowcall_given_up_events_total{reason="log_full",then="drop"} 0`, `rowcall_given_up_events_total{reason="hold_limit_age",then="dead-letter"} 0`,
+				`rowcall_attempts_total{outcome="blocked",reason="blocked"} 0`, `rowcall_attempts_total{outcome="failed",reason="local_resource"} 0`,
+				`rowcall_dead_range_dropped_events_total 0`, `rowcall_attempts_unrecorded_total 0`,
+			} {
+				if !strings.Contains(string(scrape), series+"\n") {
+					t.Errorf("the scrape has no %s", series)
+				}
+			}
 		})
 	}
 }

@@ -180,6 +180,7 @@ func (c *Capture) Run(ctx context.Context) error {
 				c.log.Info().Msg("source is captured by another instance")
 			}
 			c.elsewhere = true
+			c.metrics.leave()
 			wait = min(wait, time.Second)
 		case r != nil:
 			c.refused(ctx, r)

@@ -71,6 +71,14 @@ func register[C prometheus.Collector](r prometheus.Registerer, c C, before error
 	return c, errors.Join(before, err)
 }
 
+// leave ends what this instance says of a source that another captures: its last
+// state would be taken for one of now.
+func (m *metrics) leave() {
+	m.enter("")
+	m.lagBytes.Set(0)
+	m.lagSeconds.Set(0)
+}
+
 func (m *metrics) enter(state store.SourceState) {
 	for s, gauge := range m.state {
 		if s == state {

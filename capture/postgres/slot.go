@@ -136,11 +136,12 @@ func createSlot(ctx context.Context, wal *pgconn.PgConn, c *ordinary, name strin
 	return point, nil
 }
 
+// To a role without pg_monitor, state and xact_start of other roles are null.
 const blockerSQL = `
 SELECT a.pid, coalesce(a.application_name, ''), coalesce(a.state, ''),
-       coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::bigint
+       extract(epoch FROM clock_timestamp() - a.xact_start)::bigint, current_user
 FROM unnest(pg_blocking_pids($1)) b(pid) JOIN pg_stat_activity a ON a.pid = b.pid
-ORDER BY 4 DESC LIMIT 1`
+ORDER BY 4 DESC NULLS LAST LIMIT 1`
 
 const preparedSQL = `
 SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::bigint FROM pg_prepared_xacts ORDER BY prepared LIMIT 1`
@@ -149,19 +150,28 @@ SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::bigint FROM pg_pre
 func (c *ordinary) blocker(ctx context.Context, pid int32) (text string, err error) {
 	err = c.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		var (
-			holder, age int64
-			app, state  string
+			holder           int64
+			since            *int64
+			app, state, role string
 		)
-		err := conn.QueryRow(ctx, blockerSQL, pid).Scan(&holder, &app, &state, &age)
-		if err == nil {
+		err := conn.QueryRow(ctx, blockerSQL, pid).Scan(&holder, &app, &state, &since, &role)
+		switch {
+		case err == nil && since == nil:
+			text = fmt.Sprintf("pid %d (%s), open for a time that our role may not see (GRANT pg_monitor TO %s); end it with SELECT pg_terminate_backend(%d);",
+				holder, app, quote(role), holder)
+			return nil
+		case err == nil:
 			text = fmt.Sprintf("pid %d (%s, %s), open for %s; end it with SELECT pg_terminate_backend(%d);",
-				holder, app, state, time.Duration(age)*time.Second, holder)
+				holder, app, state, time.Duration(*since)*time.Second, holder)
 			return nil
 		}
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
-		var gid string
+		var (
+			gid string
+			age int64
+		)
 		if err := conn.QueryRow(ctx, preparedSQL).Scan(&gid, &age); err == nil {
 			text = fmt.Sprintf("prepared transaction %s, %s old; end it with ROLLBACK PREPARED %s;",
 				literal(gid), time.Duration(age)*time.Second, literal(gid))
