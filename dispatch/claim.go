@@ -17,9 +17,13 @@ func (s *session) claims(ctx context.Context) error {
 	defer stop()
 	tick := time.NewTicker(claimEvery)
 	defer tick.Stop()
-	failing := false
+	failing, wishes := false, false // wishes: to be looked at alone
 	for {
-		err := errors.Join(s.claim(ctx), s.intents(ctx))
+		var err error
+		if !wishes {
+			err = s.claim(ctx)
+		}
+		err = errors.Join(err, s.intents(ctx))
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -38,6 +42,11 @@ func (s *session) claims(ctx context.Context) error {
 		case s.unclear:
 			retry = time.After(stallEvery)
 		}
+		var look <-chan time.Time
+		if s.yields && !failing {
+			look = time.After(yieldLook)
+		}
+		wishes = false
 		select {
 		case <-ctx.Done():
 			return nil
@@ -46,6 +55,8 @@ func (s *session) claims(ctx context.Context) error {
 				s.log.Warn().Err(err).Msg("cannot look at what lanes hold, trying again")
 			}
 		case <-retry:
+		case <-look:
+			wishes = true
 		case <-s.reclaim:
 		case topic := <-changes:
 			if topic == store.TopicGaps {

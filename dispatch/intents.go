@@ -3,6 +3,7 @@ package dispatch
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -19,7 +20,7 @@ const (
 
 // intents applies what people asked for, page by page.
 func (s *session) intents(ctx context.Context) error {
-	s.unclear = false
+	s.unclear, s.yields = false, false
 	known := make(map[int64]*lane)
 	crowded := make(map[*lane]bool) // they take up no more dead letters for jobs in this look
 	defer func() { s.applied = known }()
@@ -60,11 +61,22 @@ func (s *session) intents(ctx context.Context) error {
 }
 
 // apply applies intents to a lane, in the order of their offsets. It returns
-// those that it applied; the others wait for the next look. Once a lane is crowded
-// it stays so for the look, whatever ends meanwhile: a dead letter must not be
-// taken up before one of its key that was left.
+// those that it applied; the others wait for the next look. Once a lane is crowded,
+// or yields to live events, it stays so for the look, whatever ends meanwhile: a dead
+// letter must not be taken up before one of its key that was left.
 func (s *session) apply(ctx context.Context, l *lane, wishes []store.Intent, crowded bool) (applied []int64, full bool, err error) {
 	slices.SortStableFunc(wishes, func(a, b store.Intent) int { return cmp.Compare(a.Offset, b.Offset) })
+	now, bulk := time.Now(), 0
+	if room := s.yielding.room(now); l.replay == nil && room < math.MaxInt { // a replay's attempts yield themselves
+		if crowded {
+			room = 0
+		}
+		var left bool
+		if wishes, left = within(wishes, room); left {
+			s.yields = true
+			defer func() { full = true }()
+		}
+	}
 	absent := l.absent(wishes)
 	var rows map[store.Offset]store.Delivery
 	if len(absent) > 0 {
@@ -111,6 +123,9 @@ func (s *session) apply(ctx context.Context, l *lane, wishes []store.Intent, cro
 		default:
 			l.retry(e)
 		}
+		if !moot && inBulk(&w) {
+			bulk++
+		}
 		if moot {
 			l.moot = append(l.moot, w.ID)
 		} else {
@@ -121,12 +136,34 @@ func (s *session) apply(ctx context.Context, l *lane, wishes []store.Intent, cro
 	if revisited {
 		l.reorder()
 	}
+	if l.replay == nil {
+		s.yielding.tookUp(now, bulk)
+	}
 	l.uncrowd()
 	if len(applied) > 0 {
 		l.mark()
 	}
 	l.pump()
 	return applied, crowded, nil
+}
+
+// inBulk reports whether a wish is a bulk retry's, which is what yields: a person who
+// retries one delivery waits for it.
+func inBulk(w *store.Intent) bool { return w.Job != "" && w.Action == "retry" && !w.Void }
+
+// within are wishes without those of bulk retries beyond the first so many.
+func within(wishes []store.Intent, room int) (now []store.Intent, left bool) {
+	for i := range wishes {
+		if inBulk(&wishes[i]) {
+			if room == 0 {
+				left = true
+				continue
+			}
+			room--
+		}
+		now = append(now, wishes[i])
+	}
+	return now, left
 }
 
 // absent are the offsets of intents whose deliveries are not in memory, in

@@ -74,6 +74,7 @@ type session struct {
 	lanes   map[store.LaneID]*lane // touched by claim alone
 	applied map[int64]*lane        // intents that are not settled yet, by the lane that applied them; likewise
 	unclear bool                   // some could not be applied at the last look; likewise
+	yields  bool                   // some were left to live events at the last look; likewise
 	linked  bool                   // there were replays at the last look; likewise
 	claimed atomic.Bool            // lanes were claimed: no earlier life of this instance owns any
 	reclaim chan struct{}          // something of the lanes changed

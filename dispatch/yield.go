@@ -28,6 +28,8 @@ const (
 	// yieldRest is after how many windows it is measured how late live events are
 	// without replays: for one window these have the eighth part.
 	yieldRest = 8
+	// yieldLook is how often bulk retries take dead letters up beside live events.
+	yieldLook = 100 * time.Millisecond
 	// usualFor is for how long a source's quickest event counts: clocks drift.
 	usualFor = time.Minute
 )
@@ -92,11 +94,12 @@ func (y *yield) allowed() float64 {
 	return y.limit
 }
 
-// yielding has an instance's replays yield to live events. The head reader tells it
-// how late these are; it has no part in how lanes that are not replays go.
+// yielding has an instance's replays, and bulk retries, yield to live events. The head
+// reader tells it how late these are; it has no part in how lanes that are not replays go.
 type yielding struct {
 	limiter  *rate.Limiter
-	launched atomic.Int64 // attempts of replays
+	bulk     *rate.Limiter // of dead letters that bulk retries take up: they have the same, beside replays
+	launched atomic.Int64  // attempts of replays, and those dead letters
 	begun    time.Time
 	live     atomic.Int64 // when the head reader last had events, in ns since begun; 0: never
 
@@ -118,7 +121,8 @@ type quickest struct {
 func newYielding() *yielding {
 	y := newYield(0)
 	return &yielding{
-		yield: y, limiter: rate.NewLimiter(rate.Limit(y.limit), burst(y.limit)), begun: time.Now(), sources: make(map[store.SourceID]*quickest),
+		yield: y, limiter: rate.NewLimiter(rate.Limit(y.limit), burst(y.limit)), bulk: rate.NewLimiter(rate.Limit(y.limit), bulkBurst(y.limit)),
+		begun: time.Now(), sources: make(map[store.SourceID]*quickest),
 	}
 }
 
@@ -137,6 +141,8 @@ func (y *yielding) saw(now time.Time, events []store.Event) {
 		limit := y.yield.allowed()
 		y.limiter.SetLimitAt(now, rate.Limit(limit))
 		y.limiter.SetBurstAt(now, burst(limit))
+		y.bulk.SetLimitAt(now, rate.Limit(limit))
+		y.bulk.SetBurstAt(now, bulkBurst(limit))
 	}
 	y.since, y.before, y.late = now, launched, y.late[:0]
 }
@@ -169,5 +175,24 @@ func (y *yielding) took(now time.Time) {
 	y.launched.Add(1)
 	if y.applies(now) {
 		y.limiter.ReserveN(now, 1)
+	}
+}
+
+// bulkBurst is how many dead letters bulk retries may take up at once.
+func bulkBurst(perSecond float64) int { return max(1, int(perSecond*yieldLook.Seconds())) }
+
+// room is how many dead letters bulk retries may take up now.
+func (y *yielding) room(now time.Time) int {
+	if !y.applies(now) {
+		return math.MaxInt
+	}
+	return max(0, int(y.bulk.TokensAt(now)))
+}
+
+// tookUp takes note of so many that they took up.
+func (y *yielding) tookUp(now time.Time, n int) {
+	y.launched.Add(int64(n))
+	if y.applies(now) {
+		y.bulk.ReserveN(now, min(n, y.bulk.Burst()))
 	}
 }

@@ -141,49 +141,134 @@ func (c *crowded) late() time.Duration {
 	return time.Millisecond * time.Duration(max(1, 4*c.between(now.Add(-span), now)*int(time.Second/span)/c.room))
 }
 
+// traffic is a lane's life on a crowded machine: past are there and delivered, and
+// live events come.
+type traffic struct {
+	e    *crowded
+	m    *memory
+	n    int
+	late time.Duration // of all live events together
+}
+
+const liveEvery = 10 * time.Millisecond
+
+func newTraffic(past int) *traffic {
+	f := &traffic{e: &crowded{room: 1500}, m: newMemory(simulated(nil)), n: past}
+	for n := range past {
+		f.m.append(rowEvent(n, n))
+	}
+	f.m.cursor, f.m.counts.Delivered = store.Offset(past)+1, int64(past)
+	return f
+}
+
+// live has events come for so long.
+func (f *traffic) live(span time.Duration) {
+	for until := time.Now().Add(span); time.Now().Before(until); f.n++ {
+		late := f.e.late()
+		f.late += late
+		ev := rowEvent(f.n, f.n)
+		ev.Time = time.Now().Add(-late).UnixMicro()
+		f.m.append(ev)
+		time.Sleep(liveEvery)
+	}
+}
+
+// speed is how many requests a second come meanwhile.
+func (f *traffic) speed(span time.Duration, do func(time.Duration)) float64 {
+	began := time.Now()
+	do(span)
+	return float64(f.e.between(began, time.Now())) / span.Seconds()
+}
+
+// yields checks that what goes on beside live events leaves these their room.
+func (f *traffic) yields(t *testing.T, span time.Duration) {
+	t.Helper()
+	f.late = 0
+	beside := f.speed(span, f.live) - float64(time.Second/liveEvery)
+	if mean := f.late / (span / liveEvery); beside < 250 || beside > 900 || mean > 5*time.Millisecond/2 {
+		t.Errorf("%.0f/s beside live events, which were %v late on average", beside, mean)
+	}
+}
+
 func TestAReplayYieldsToLiveEventsAndToNobodyElse(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const events, every, ceiling = 60_000, 10 * time.Millisecond, 4000
-		e := &crowded{room: 1500}
-		m := newMemory(simulated(nil))
-		for n := range events {
-			m.append(rowEvent(n, n))
-		}
-		m.mu.Lock()
-		m.cursor, m.counts.Delivered = events+1, events
-		m.mu.Unlock()
-		end, _ := life(t, m, e)
+		const events, ceiling = 60_000, 4000
+		f := newTraffic(events)
+		end, _ := life(t, f.m, f.e)
 		defer end()
-		n, sum := events, time.Duration(0)
-		live := func(span time.Duration) {
-			for until := time.Now().Add(span); time.Now().Before(until); n++ {
-				late := e.late()
-				sum += late
-				ev := rowEvent(n, n)
-				ev.Time = time.Now().Add(-late).UnixMicro()
-				m.append(ev)
-				time.Sleep(every)
-			}
-		}
-		speed := func(span time.Duration, do func(time.Duration)) float64 {
-			began := time.Now()
-			do(span)
-			return float64(e.between(began, time.Now())) / span.Seconds()
-		}
-		live(5 * time.Second)
-		m.startReplay(store.ReplaySpec{From: 1, Past: events + 1, PerSecond: ceiling, Types: []string{"**"}})
-		live(5 * time.Second)
-
-		sum = 0
-		beside := speed(20*time.Second, live) - float64(time.Second/every)
-		if mean := sum / (20 * time.Second / every); beside < 250 || beside > 900 || mean > 5*time.Millisecond/2 {
-			t.Errorf("%.0f/s beside live events, which were %v late on average", beside, mean)
-		}
+		f.live(5 * time.Second)
+		f.m.startReplay(store.ReplaySpec{From: 1, Past: events + 1, PerSecond: ceiling, Types: []string{"**"}})
+		f.live(5 * time.Second)
+		f.yields(t, 20*time.Second)
 		time.Sleep(yieldMost + 100*time.Millisecond)
-		if alone := speed(5*time.Second, time.Sleep); alone < ceiling*9/10 || alone > ceiling*11/10 {
+		if alone := f.speed(5*time.Second, time.Sleep); alone < ceiling*9/10 || alone > ceiling*11/10 {
 			t.Errorf("%.0f/s alone, want %d", alone, ceiling)
 		}
-		await(t, time.Minute, "the replay is done", func() bool { p, done := m.replayed(); return done && p.Delivered == events })
+		await(t, time.Minute, "the replay is done", func() bool { p, done := f.m.replayed(); return done && p.Delivered == events })
+	})
+}
+
+func TestABulkRetryYieldsToLiveEventsAndASingleOneDoesNot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const dead, page = 20_000, 1000
+		f := newTraffic(dead + 2)
+		f.m.sub.Events = []string{"public.t.*"} // of which no balance is struck, which takes long for so many rows
+		for at := store.Offset(1); at <= dead+2; at++ {
+			f.m.deliveries[at] = store.Delivery{Lane: 1, Offset: at, State: store.Dead, Keys: []string{f.m.events[at-1].Key}, Attempts: 1}
+		}
+		f.m.counts.Delivered = 0
+		end, _ := life(t, f.m, f.e)
+		defer end()
+		f.live(5 * time.Second)
+		asked := store.Offset(0)
+		feed := func() { // as the store does: no more than 2,000 are not taken up
+			f.m.mu.Lock()
+			room := len(f.m.intents) <= page
+			f.m.mu.Unlock()
+			if !room || asked == dead {
+				return
+			}
+			var offsets []store.Offset
+			for range page {
+				asked++
+				offsets = append(offsets, asked)
+			}
+			f.m.wishFor("job_x", "retry", offsets...)
+		}
+		stop := make(chan struct{})
+		defer close(stop)
+		go func() {
+			for {
+				select {
+				case <-time.After(20 * time.Millisecond):
+					feed()
+				case <-stop:
+					return
+				}
+			}
+		}()
+		f.live(5 * time.Second)
+		f.yields(t, 10*time.Second)
+		f.m.wish("retry", dead+1)
+		f.m.wishFor("job_y", "discard", dead+2)
+		f.live(200 * time.Millisecond)
+		f.m.mu.Lock()
+		for at, what := range map[store.Offset]string{dead + 1: "what a person retries", dead + 2: "what is discarded"} {
+			if _, waits := f.m.deliveries[at]; waits {
+				t.Errorf("%s waits behind a job", what)
+			}
+		}
+		before := len(f.m.deliveries)
+		f.m.mu.Unlock()
+		if before < 8000 {
+			t.Fatalf("%d of %d are left: too few to see how fast they go alone", before, dead)
+		}
+		time.Sleep(yieldMost + 100*time.Millisecond)
+		if alone := f.speed(time.Second, time.Sleep); alone < 4000 {
+			t.Errorf("%.0f/s alone", alone)
+		}
+		await(t, time.Minute, "all are delivered", f.m.settledAll)
 	})
 }
