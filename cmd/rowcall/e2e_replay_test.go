@@ -278,6 +278,9 @@ func TestAReplaySharesTheEndpointWithItsSubscription(t *testing.T) {
 		t.Errorf("replay by a filter: %+v", got)
 	}
 	for _, d := range r.Deliveries()[before:] {
+		if d.Header.Get("Rowcall-Replay") == "" {
+			continue // what was written during the one before may still come
+		}
 		if !slices.Contains([]string{"id=1", "id=2", "id=3"}, d.Subject) || d.Type != "public.items.updated" {
 			t.Errorf("the filter let %s of %s through", d.Type, d.Subject)
 		}
