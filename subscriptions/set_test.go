@@ -176,9 +176,8 @@ func manyPatterns(n int) [][]string {
 func TestTenThousandSubscriptionsCompileInUnderASecond(t *testing.T) {
 	t.Parallel()
 	patterns := manyPatterns(10_000)
-	start := time.Now()
-	set := subscriptions.NewSet(patterns)
-	if took := time.Since(start); took > time.Second {
+	var set *subscriptions.Set
+	if took := subscriptions.Took(func() { set = subscriptions.NewSet(patterns) }); took > time.Second {
 		t.Errorf("took %v", took)
 	}
 	if diff := cmp.Diff([]int{9_999}, set.Match("public.table_9999.updated")); diff != "" {
