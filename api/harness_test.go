@@ -77,7 +77,7 @@ func newWorld(t *testing.T, change ...func(*api.Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.doc = sync.OnceValue(func() *openapi3.T { return loadDocument(t, w.api) })
+	w.doc = func() *openapi3.T { return loadDocument(t, w.api) }
 	return w
 }
 
