@@ -147,7 +147,8 @@ func bySubscription(s snapshot, limit int) []subscriptionBacklog {
 			out[i].holds[conditionGap]++
 		}
 		out[i].events += b.Waiting.Events
-		if b.OldestAt != 0 {
+		// A hold says whose events wait for it, but not among those taken together.
+		if b.OldestAt != 0 && (b.Health.Hold == "" || name != otherSubscriptions) {
 			out[i].age = max(out[i].age, s.at.Sub(time.UnixMicro(b.OldestAt)))
 		}
 	}

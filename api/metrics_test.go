@@ -107,6 +107,25 @@ func TestSubscriptionsBeyondTheCapShareALabel(t *testing.T) {
 	if got := value(t, scrape, `rowcall_backlog_events{subscription="other"}`); got != 10 {
 		t.Errorf("the rest have %v, want 10", got)
 	}
+	oldest := `rowcall_oldest_undelivered_seconds{subscription="other"}`
+	if got := value(t, scrape, oldest); got <= 0 {
+		t.Errorf("the oldest of the rest waits for %v s", got)
+	}
+	for _, id := range ids[1:] {
+		w.knows(id, store.EndpointHealth{State: "healthy", Hold: "paused", HeldSince: time.Now()})
+	}
+	again, err := api.New(w.store, api.Config{URLs: anyURL{}, Registry: prometheus.NewRegistry(), Subscriptions: 2, Logger: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec = httptest.NewRecorder()
+	again.Handler().ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	if got := value(t, rec.Body.String(), oldest); got != 0 {
+		t.Errorf("of the rest, which are held, the oldest waits for %v s: who is paused would be an alert", got)
+	}
+	if got := value(t, rec.Body.String(), `rowcall_oldest_undelivered_seconds{subscription="`+ids[1]+`"}`); got <= 0 {
+		t.Errorf("one with a label of its own, which is held, waits for %v s", got)
+	}
 	if _, err := api.New(w.store, api.Config{URLs: anyURL{}, Registry: registry}); err == nil {
 		t.Error("two APIs registered the same metrics with one registry")
 	}
