@@ -8,57 +8,41 @@ import (
 	"github.com/rowcall/rowcall/subscriptions"
 )
 
-// knownTables are the captured tables, read once somebody asks.
-type knownTables struct {
-	read   bool
-	tables []subscriptions.TableTypes
-}
-
-func (k *knownTables) get(ctx context.Context, s *store.Store) ([]subscriptions.TableTypes, error) {
-	if k.read {
-		return k.tables, nil
-	}
-	tables, err := s.Tables(ctx)
-	if err == nil {
-		k.tables, k.read = tables, true
-	}
-	return tables, err
-}
-
-// checkExpressions judges a spec's expressions for the tables that it matches.
+// checkExpressions judges a spec's expressions for the tables that it matches, and
+// its patterns: those warn only, for tables and publishers may come later.
 func (a *API) checkExpressions(ctx context.Context, spec *subscriptions.Spec) (warnings []string, err error) {
-	if !spec.HasExpressions() {
-		return []string{}, nil
-	}
-	tables, err := a.store.Tables(ctx)
-	if err != nil {
+	var from origins
+	if err := from.get(ctx, a.store); err != nil {
 		return nil, err
 	}
-	warnings, err = a.programs.Check(spec, tables)
-	return append([]string{}, warnings...), err
+	if spec.HasExpressions() {
+		if warnings, err = a.programs.Check(spec, from.columns); err != nil {
+			return nil, err
+		}
+	}
+	return append(append([]string{}, from.silent(spec.Events)...), warnings...), nil
 }
 
 // warnings are what is to be said of a subscription that is there: that its
-// configuration has the last word, and what its expressions fail on, faults too,
-// for tables change.
-func (a *API) warnings(ctx context.Context, known *knownTables, sub *subscriptions.Subscription, health store.EndpointHealth) ([]string, error) {
-	declared := declaredWarning(sub)
-	if !sub.HasExpressions() {
-		return append([]string{}, declared...), nil
-	}
-	tables, err := known.get(ctx, a.store)
-	if err != nil {
+// configuration has the last word, which patterns nothing can be expected of, and
+// what its expressions fail on, faults too, for tables change.
+func (a *API) warnings(ctx context.Context, from *origins, sub *subscriptions.Subscription, health store.EndpointHealth) ([]string, error) {
+	warnings := append([]string{}, declaredWarning(sub)...)
+	if err := from.get(ctx, a.store); err != nil {
 		return nil, err
 	}
-	warnings, err := a.programs.Check(&sub.Spec, tables)
+	if health.HoldError != "" && health.HoldVersion == sub.Version && sub.HasExpressions() {
+		warnings = slices.Insert(warnings, 0, "events are held until it is edited, for on most of them it fails: "+health.HoldError)
+	}
+	warnings = append(warnings, from.silent(sub.Events)...)
+	if !sub.HasExpressions() {
+		return warnings, nil
+	}
+	fails, err := a.programs.Check(&sub.Spec, from.columns)
 	if err != nil {
-		warnings = []string{err.Error()}
+		fails = []string{err.Error()}
 	}
-	warnings = append(declared, warnings...)
-	if health.HoldError != "" && health.HoldVersion == sub.Version {
-		warnings = append([]string{"events are held until it is edited, for on most of them it fails: " + health.HoldError}, warnings...)
-	}
-	return append([]string{}, warnings...), nil
+	return append(warnings, fails...), nil
 }
 
 // sameExpressions reports whether two specs are judged alike.

@@ -24,7 +24,7 @@ type subscription struct {
 	PublicKeys  []string            `json:"public_keys" doc:"Where signing names v1a, the ed25519 public keys that verify its signatures, newest first; two while a rotated secret is still active."`
 	PreviousEnd *time.Time          `json:"previous_secret_ends_at" doc:"While a rotated secret is still active, when it ends; else null."`
 	ManagedBy   string              `json:"managed_by" doc:"Owner of the configuration that declares it, which every start makes it what it says; empty: none does."`
-	Warnings    []string            `json:"warnings" doc:"What of its expressions fails, or comes late, on some events of the tables that it matches now; and, where the configuration declares it, that an edit lasts until the next start."`
+	Warnings    []string            `json:"warnings" doc:"Which of its patterns no captured table and no event seen so far has a type for; what of its expressions fails, or comes late, on some events of the tables that it matches now; and, where the configuration declares it, that an edit lasts until the next start."`
 	CreatedAt   time.Time           `json:"created_at"`
 	UpdatedAt   time.Time           `json:"updated_at"`
 	Version     int64               `json:"version" doc:"Grows with every edit; it is also the ETag."`

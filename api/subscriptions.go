@@ -129,14 +129,14 @@ func (a *API) listSubscriptions(ctx context.Context, in *subscriptionsInput) (*s
 		return nil, err
 	}
 	out := &subscriptionsOutput{Body: page[subscription]{Items: []subscription{}}}
-	var tables knownTables
+	var from origins
 	for i, s := range found {
 		if i == in.Limit {
 			out.Body.NextCursor = sealCursor("subscriptions", filters, string(found[i-1].ID))
 			break
 		}
 		shown := showSubscription(s, healths[s.ID])
-		if shown.Warnings, err = a.warnings(ctx, &tables, &s, healths[s.ID]); err != nil {
+		if shown.Warnings, err = a.warnings(ctx, &from, &s, healths[s.ID]); err != nil {
 			return nil, err
 		}
 		out.Body.Items = append(out.Body.Items, shown)
@@ -318,7 +318,7 @@ func (a *API) answer(ctx context.Context, sub subscriptions.Subscription) (*subs
 		return nil, err
 	}
 	out := answer(sub, healths[sub.ID])
-	out.Body.Warnings, err = a.warnings(ctx, new(knownTables), &sub, healths[sub.ID])
+	out.Body.Warnings, err = a.warnings(ctx, new(origins), &sub, healths[sub.ID])
 	return out, err
 }
 

@@ -108,10 +108,11 @@ func (r *Relation) Types() subscriptions.TableTypes {
 // the catalogues had them a moment ago.
 func (s *Store) Tables(ctx context.Context) ([]subscriptions.TableTypes, error) {
 	sources, err := s.Sources(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var tables []subscriptions.TableTypes
+	return TablesOf(sources), err
+}
+
+// TablesOf is what Tables returns of sources that were read.
+func TablesOf(sources []Source) (tables []subscriptions.TableTypes) {
 	for i := range sources {
 		for j := range sources[i].Relations {
 			if r := &sources[i].Relations[j]; r.Captured {
@@ -119,7 +120,7 @@ func (s *Store) Tables(ctx context.Context) ([]subscriptions.TableTypes, error) 
 			}
 		}
 	}
-	return tables, nil
+	return tables
 }
 
 const relationTypesSQL = `SELECT schema, name, identity, key, columns, types FROM rowcall.relation_versions WHERE version = $1`

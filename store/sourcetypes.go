@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -95,6 +96,24 @@ func readSourceTypes(ctx context.Context, q querier) ([]sourceType, error) {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[sourceType])
+}
+
+// SeenTypes returns the types that any source has ever written, once a block of the
+// log has counted them. more: there are so many that not all were noted.
+func (s *Store) SeenTypes(ctx context.Context) (types []string, more bool, err error) {
+	rows, err := readSourceTypes(ctx, s.pool)
+	if err != nil {
+		return nil, false, fmt.Errorf("read types that were seen: %w", err)
+	}
+	for _, of := range rows {
+		if of.Type == otherTypes {
+			more = true
+		} else {
+			types = append(types, of.Type)
+		}
+	}
+	slices.Sort(types)
+	return slices.Compact(types), more, nil
 }
 
 // sourcesOf are those of which there are events that patterns match, of each of

@@ -120,7 +120,7 @@ type Subscription struct {
 	Secret      string    `json:"secret,omitempty"` // in the answers to create and rotate only
 	PublicKeys  []string  `json:"public_keys"`      // with signing v1a: "whpk_" and base64, newest first
 	ManagedBy   string    `json:"managed_by"`       // owner of the configuration that declares it; empty: none does
-	Warnings    []string  `json:"warnings"`         // of its expressions, and of the configuration that declares it
+	Warnings    []string  `json:"warnings"`         // of its patterns and expressions, and of the configuration that declares it
 	CreatedAt   time.Time `json:"created_at"`
 	UpdatedAt   time.Time `json:"updated_at"`
 	Version     int64     `json:"version"`

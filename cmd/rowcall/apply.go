@@ -173,6 +173,9 @@ func (s *step) do(ctx context.Context, p *program, api *client.Client) error {
 	switch s.Action {
 	case "create":
 		made, err := api.CreateSubscription(ctx, s.body)
+		if err == nil {
+			s.warn(p, made.Warnings)
+		}
 		if err == nil && s.given {
 			fmt.Fprintf(p.stderr, "%s is made, with the signing secret of the document\n", clean(s.Name))
 		} else if err == nil {
@@ -180,10 +183,20 @@ func (s *step) do(ctx context.Context, p *program, api *client.Client) error {
 		}
 		return err
 	case "update":
-		_, err := api.PatchSubscription(ctx, s.id, s.body, s.version)
+		edited, err := api.PatchSubscription(ctx, s.id, s.body, s.version)
+		if err == nil {
+			s.warn(p, edited.Warnings)
+		}
 		return err
 	default:
 		return api.DeleteSubscription(ctx, s.id, s.version)
+	}
+}
+
+// warn says what the API warns of.
+func (s *step) warn(p *program, warnings []string) {
+	for _, warning := range warnings {
+		fmt.Fprintf(p.stderr, "%s, warning: %s\n", clean(s.Name), clean(warning))
 	}
 }
 
