@@ -22,6 +22,7 @@ type DeliveryFilter struct {
 	Key          string           `json:"key,omitempty"`    // exact: one it orders; where it orders none, one of the event
 	Since        time.Time        `json:"since,omitzero"`   // of UpdatedAt: at or after it
 	Until        time.Time        `json:"until,omitzero"`   // before it
+	Offset       Offset           `json:"-"`                // of one event
 	Past         DeliveryPlace    `json:"-"`                // only what is before it in a list; for Deliveries alone, as is
 	Labels       Labels           `json:"-"`
 }
@@ -80,6 +81,7 @@ const (
 	firstKeyRun  = firstKey + ` = hashtextextended(?, 0)`
 	secondKeyRun = secondKey + ` = hashtextextended(?, 0) AND ` + firstKey + ` <> ` + secondKey
 	openRun      = `d.state <> 'dead'`
+	eventRun     = `d."offset" = ?`
 	laneRun      = `d.lane = ?`
 	everyRun     = `true`
 )
@@ -96,6 +98,9 @@ const mostRuns = 50
 
 // runs are those that have all that f selects, and as little else as may be.
 func (s *Store) runs(ctx context.Context, f *DeliveryFilter) ([]run, error) {
+	if f.Offset != 0 {
+		return []run{{eventRun, []any{int64(f.Offset)}}}, nil
+	}
 	if key := cleanText(f.Key); key != "" {
 		return []run{{firstKeyRun, []any{key}}, {secondKeyRun, []any{key}}}, nil
 	}
