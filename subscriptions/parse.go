@@ -63,10 +63,7 @@ func decode(s Spec, data []byte, others []string) (Spec, error) {
 			e = append(e, fault)
 		}
 	}
-	if err := e.sorted(); err != nil {
-		return Spec{}, err
-	}
-	return s, nil
+	return s, e.sorted()
 }
 
 // object is a JSON object with every member as it came. The other forms of a
