@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -139,12 +140,13 @@ func New(st *store.Store, config Config) (*API, error) {
 	if config.Rate > 0 {
 		a.rates = newBuckets(config.Rate, max(1, int(2*config.Rate)))
 	}
-	a.router.Use(a.recoverPanics, setHeaders, refuseBadPaths)
+	a.router.Use(a.recoverPanics, setHeaders, refuseBadPaths, a.answerHead)
 	a.router.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		writeProblem(w, newProblem(problemNotFound, "there is no such route"))
 	})
-	a.router.MethodNotAllowed(func(w http.ResponseWriter, _ *http.Request) {
-		writeProblem(w, newProblem(problemMethod, "the route does not take this method"))
+	a.router.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
+		allowed := strings.Join(a.methods(r.URL.Path), ", ")
+		writeProblem(w, newProblem(problemMethod, "the route takes "+allowed).with("Allow", allowed))
 	})
 	a.huma = humachi.New(a.router, humaConfig(config.Version))
 	a.registerSubscriptions()

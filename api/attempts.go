@@ -202,6 +202,9 @@ func (a *API) addEvents(ctx context.Context, items []attempt, found []store.Atte
 	for i := range items {
 		if e := events[found[i].Offset]; e != nil {
 			items[i].Event = &attemptedEvent{ID: e.ID(), Type: e.Type, Subject: e.SubjectText(), PartitionKey: e.Key, Time: e.CommittedAt()}
+			if hides(ctx, e) {
+				items[i].Event.Subject, items[i].Event.PartitionKey = "", ""
+			}
 		}
 	}
 	return nil

@@ -220,7 +220,7 @@ func (a *API) authorize(scope Scope, labels bool) func(huma.Context, func(huma.C
 		case !allows(key, scope):
 			refuse(ctx, newProblem(problemForbidden, "the route needs a key with scope "+string(scope)))
 		case len(key.Labels) > 0 && !labels:
-			refuse(ctx, newProblem(problemForbidden, "the key is restricted to some subscriptions by its labels, and the route is not about these alone"))
+			refuse(ctx, newProblem(problemForbidden, "the key is restricted to some subscriptions by its labels, and the route is not about these alone: it needs a key without labels"))
 		default:
 			ctx = huma.WithValue(ctx, remoteKey{}, peer.Addr().Unmap().String())
 			next(huma.WithValue(ctx, callerKey{}, key))

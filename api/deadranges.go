@@ -108,7 +108,7 @@ func (a *API) listDeadRanges(ctx context.Context, in *deadRangesInput) (*deadRan
 	if err != nil {
 		return nil, err
 	}
-	found, err := a.store.DeadRanges(ctx, store.DeadRangeFilter{Subscription: subscription, Below: at[0]}, in.Limit+1)
+	found, err := a.store.DeadRanges(ctx, store.DeadRangeFilter{Subscription: subscription, Labels: restriction(ctx), Below: at[0]}, in.Limit+1)
 	if err != nil {
 		return nil, err
 	}
@@ -124,23 +124,35 @@ func (a *API) listDeadRanges(ctx context.Context, in *deadRangesInput) (*deadRan
 }
 
 func (a *API) getDeadRange(ctx context.Context, in *deadRangePath) (*deadRangeOutput, error) {
-	id, err := parseDeadRangeID(in.ID)
-	if err != nil {
-		return nil, err
-	}
-	r, err := a.store.DeadRange(ctx, id)
+	r, err := a.seenRange(ctx, in)
 	if err != nil {
 		return nil, err
 	}
 	return &deadRangeOutput{Body: showDeadRange(r)}, nil
 }
 
-func (a *API) discardDeadRange(ctx context.Context, in *deadRangePath) (*struct{}, error) {
+// seenRange returns a dead range of a subscription that the caller sees.
+func (a *API) seenRange(ctx context.Context, in *deadRangePath) (store.DeadRange, error) {
 	id, err := parseDeadRangeID(in.ID)
+	if err != nil {
+		return store.DeadRange{}, err
+	}
+	r, err := a.store.DeadRange(ctx, id)
+	if err == nil {
+		err = a.checkSeen(ctx, r.Subscription)
+	}
+	if err != nil {
+		return store.DeadRange{}, err
+	}
+	return r, nil
+}
+
+func (a *API) discardDeadRange(ctx context.Context, in *deadRangePath) (*struct{}, error) {
+	r, err := a.seenRange(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.store.DiscardDeadRange(ctx, id); err != nil {
+	if err := a.store.DiscardDeadRange(ctx, r.ID); err != nil {
 		return nil, rangeConflict(err)
 	}
 	a.log.Info().Str("range", in.ID).Str("actor", caller(ctx)).Msg("dead range discarded")
@@ -148,12 +160,12 @@ func (a *API) discardDeadRange(ctx context.Context, in *deadRangePath) (*struct{
 }
 
 func (a *API) retryDeadRange(ctx context.Context, in *deadRangePath) (*replayCreated, error) {
-	id, err := parseDeadRangeID(in.ID)
+	r, err := a.seenRange(ctx, in)
 	if err != nil {
 		return nil, err
 	}
 	j := store.Job{CreatedBy: caller(ctx)}
-	if err := a.store.RetryDeadRange(ctx, id, &j); err != nil {
+	if err := a.store.RetryDeadRange(ctx, r.ID, &j); err != nil {
 		return nil, rangeConflict(err)
 	}
 	a.log.Info().Str("range", in.ID).Str("replay", string(j.ID)).Str("actor", caller(ctx)).Msg("dead range is retried")

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -86,9 +87,14 @@ type (
 		Status       int                 `query:"status" minimum:"100" maximum:"599" doc:"HTTP status of the last try."`
 		Type         string              `query:"type" doc:"Of events of exactly this type."`
 		Key          string              `query:"key" doc:"Ordered by exactly this key."`
+		Event        string              `query:"event" doc:"Of the event with this id."`
 		Filter       string              `query:"filter" doc:"Of events on which this CEL expression is true, as a subscription's filter."`
 		Since        time.Time           `query:"since" doc:"Changed at or after this time."`
 		Until        time.Time           `query:"until" doc:"Changed before this time."`
+	}
+	eventDeliveriesInput struct {
+		PageInput
+		ID string `path:"id" doc:"As in the event, or its webhook-id."`
 	}
 	deliveriesOutput struct{ Body page[delivery] }
 	deliveryPath     struct {
@@ -110,6 +116,11 @@ func (a *API) registerDeliveries() {
 		Description: "A page may end before limit, and even be empty, where few of very many deliveries fit the filters: " +
 			"next_cursor alone says whether there is more.",
 	}, ScopeRead, a.listDeliveries)
+	handle(a, huma.Operation{
+		OperationID: "list-event-deliveries", Method: http.MethodGet, Path: "/v1/events/{id}/deliveries", Tags: []string{"events"},
+		Summary:     "List the deliveries of an event: where it did not go at first pass",
+		Description: "What was delivered at first pass, and who does not want it, has none. A restricted key asks GET /v1/deliveries for an event.",
+	}, ScopeRead, a.listEventDeliveries)
 	handle(a, huma.Operation{
 		OperationID: "get-delivery", Method: http.MethodGet, Path: "/v1/deliveries/{id}", Tags: tags,
 		Summary: "Get a delivery with its event",
@@ -133,7 +144,7 @@ func (a *API) listDeliveries(ctx context.Context, in *deliveriesInput) (*deliver
 	if err != nil {
 		return nil, err
 	}
-	filters := joinFilters(in.Subscription, string(in.State), in.Reason, strconv.Itoa(in.Status), in.Type, in.Key, in.Filter, stamp(in.Since), stamp(in.Until))
+	filters := joinFilters(in.Subscription, string(in.State), in.Reason, strconv.Itoa(in.Status), in.Type, in.Key, in.Event, in.Filter, stamp(in.Since), stamp(in.Until))
 	position, err := openCursor("deliveries", filters, in.Cursor)
 	if err != nil {
 		return nil, err
@@ -151,6 +162,16 @@ func (a *API) listDeliveries(ctx context.Context, in *deliveriesInput) (*deliver
 		Since: in.Since, Until: in.Until, Past: store.DeliveryPlace{Offset: store.Offset(at[0]), Lane: store.LaneID(at[1])}, Labels: restriction(ctx),
 	}
 	out := &deliveriesOutput{Body: page[delivery]{Items: []delivery{}}}
+	if in.Event != "" {
+		e, err := a.store.EventByID(ctx, in.Event)
+		if errors.Is(err, store.ErrNotFound) {
+			return out, nil // what retention has dropped, or never was, is owed to nobody
+		}
+		if err != nil {
+			return nil, err
+		}
+		filter.Offset = e.Offset
+	}
 	look := startLooking()
 	for more := true; more; {
 		batch := in.Limit - len(out.Body.Items)
@@ -169,6 +190,7 @@ func (a *API) listDeliveries(ctx context.Context, in *deliveriesInput) (*deliver
 			if !selected[i] {
 				continue
 			}
+			hideNotice(ctx, &found[i])
 			out.Body.Items = append(out.Body.Items, showDelivery(found[i]))
 			if len(out.Body.Items) == in.Limit && (i+1 < len(found) || next != store.DeliveryPlace{}) {
 				next = store.DeliveryPlace{Offset: found[i].Offset, Lane: found[i].Lane}
@@ -182,6 +204,14 @@ func (a *API) listDeliveries(ctx context.Context, in *deliveriesInput) (*deliver
 		out.Body.NextCursor = sealCursor("deliveries", filters, joinNumbers(int64(filter.Past.Offset), int64(filter.Past.Lane)))
 	}
 	return out, nil
+}
+
+// listEventDeliveries is the list of one event's, which must be there.
+func (a *API) listEventDeliveries(ctx context.Context, in *eventDeliveriesInput) (*deliveriesOutput, error) {
+	if _, err := a.getEvent(ctx, &eventPath{ID: in.ID}); err != nil {
+		return nil, err
+	}
+	return a.listDeliveries(ctx, &deliveriesInput{PageInput: in.PageInput, Event: in.ID})
 }
 
 // selectDeliveries says which of some deliveries' events are looked for, and takes
@@ -220,6 +250,7 @@ func (a *API) getDelivery(ctx context.Context, in *deliveryPath) (*deliveryOutpu
 	if err != nil {
 		return nil, err
 	}
+	hideNotice(ctx, &d)
 	return &deliveryOutput{Body: showDelivery(d)}, nil
 }
 

@@ -63,6 +63,9 @@ func (a *API) getDraft(ctx context.Context, in *deliveryPath) (*draftOutput, err
 	if d.Event == nil {
 		return nil, store.ErrNotFound
 	}
+	if hides(ctx, d.Event) {
+		return nil, newProblem(problemForbidden, "the key is restricted to some subscriptions by its labels, and the event is a notice, which may speak of others: it needs a key without labels")
+	}
 	out := draft{Headers: map[string]string{}, Attempt: max(1, d.Attempts), Version: sub.Version, Changed: d.Attempts > 0 && sub.UpdatedAt.After(d.UpdatedAt)}
 	event, err := a.transformed(ctx, &sub.Spec, d.Event)
 	if fault, ok := errors.AsType[*subscriptions.EvalError](err); ok {

@@ -139,7 +139,7 @@ func (a *API) registerJobs() {
 		handle(a, huma.Operation{
 			OperationID: string(bulk.kind) + "-deliveries", Method: http.MethodPost, Path: "/v1/deliveries/" + string(bulk.kind), Tags: []string{"deliveries"},
 			Summary: bulk.summary,
-			Description: "The filters are those of GET /v1/deliveries, at least one. Answered with a job (202) that asks the owners of " +
+			Description: "The filters are those of GET /v1/deliveries, but for filter and event, at least one; a restricted key names a subscription. Answered with a job (202) that asks the owners of " +
 				"the lanes, and survives restarts. What changes after it was made is left alone, and counts as skipped. " +
 				bulk.more + " A dry run (200) only counts.",
 			DefaultStatus: http.StatusAccepted,
@@ -173,6 +173,9 @@ func (a *API) bulk(kind store.JobKind) func(context.Context, *rawInput) (*bulkOu
 		if err != nil {
 			return nil, err
 		}
+		if err := a.checkNamed(ctx, filter.Subscription); err != nil {
+			return nil, err
+		}
 		j := store.Job{Kind: kind, Filter: filter, CreatedBy: caller(ctx)}
 		within := countWithin
 		if dry {
@@ -193,7 +196,7 @@ func (a *API) bulk(kind store.JobKind) func(context.Context, *rawInput) (*bulkOu
 
 // parseBulk reads the body of a bulk request.
 func parseBulk(raw []byte) (f store.DeliveryFilter, dry bool, err error) {
-	r, err := readBody(raw, "subscription", "state", "reason", "status", "type", "key", "since", "until", "dry_run")
+	r, err := readBody(raw, "subscription", "state", "reason", "status", "type", "key", "since", "until", "dry_run", "filter", "event")
 	if err != nil {
 		return f, false, err
 	}
@@ -205,6 +208,11 @@ func parseBulk(raw []byte) (f store.DeliveryFilter, dry bool, err error) {
 		r.fault("status", "must be an HTTP status, 100 to 599")
 	}
 	dry = r.bool("dry_run")
+	for _, field := range []string{"filter", "event"} {
+		if r.members[field] != nil {
+			r.fault(field, "is not taken here: it would be asked of every delivery when its turn comes; list them by GET /v1/deliveries?%s=…, and retry or discard each by its id", field)
+		}
+	}
 	if len(r.faults) == 0 && f == (store.DeliveryFilter{}) {
 		r.fault("", "must have a filter, such as subscription or state: without one it would be every delivery there is")
 	}
@@ -236,7 +244,9 @@ func (a *API) listJobs(ctx context.Context, in *jobsInput) (*jobsOutput, error) 
 	if err != nil {
 		return nil, err
 	}
-	found, err := a.store.Jobs(ctx, store.JobFilter{Kind: in.Kind, State: in.State, Subscription: subscription, Past: at[0]}, in.Limit+1)
+	found, err := a.store.Jobs(ctx, store.JobFilter{
+		Kind: in.Kind, State: in.State, Subscription: subscription, Labels: restriction(ctx), Past: at[0],
+	}, in.Limit+1)
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +262,7 @@ func (a *API) listJobs(ctx context.Context, in *jobsInput) (*jobsOutput, error) 
 }
 
 func (a *API) getJob(ctx context.Context, in *jobPath) (*jobOutput, error) {
-	j, err := a.store.Job(ctx, store.JobID(in.ID))
+	j, err := a.seenJob(ctx, store.JobID(in.ID))
 	if err != nil {
 		return nil, err
 	}
@@ -261,6 +271,9 @@ func (a *API) getJob(ctx context.Context, in *jobPath) (*jobOutput, error) {
 
 func (a *API) setJobState(state store.JobState) func(context.Context, *jobPath) (*jobOutput, error) {
 	return func(ctx context.Context, in *jobPath) (*jobOutput, error) {
+		if _, err := a.seenJob(ctx, store.JobID(in.ID)); err != nil {
+			return nil, err
+		}
 		j, err := a.store.SetJobState(ctx, store.JobID(in.ID), state)
 		if err != nil {
 			return nil, jobConflict(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/rowcall/rowcall/store"
@@ -58,6 +59,33 @@ func JudgeDeclarations(ctx context.Context, there Existing, urls URLChecker, own
 		return faults
 	}
 	return nil
+}
+
+// judgeSpec says all that is wrong with a spec that was read, with what of it could be
+// read where err is why not all could: which URLs may not be called, and what is wrong
+// with its expressions, where they are to be looked at.
+func (a *API) judgeSpec(ctx context.Context, spec *subscriptions.Spec, err error, expressions bool) (warnings []string, _ error) {
+	faults, ok := errors.AsType[subscriptions.FieldErrors](err)
+	if err != nil && !ok {
+		return nil, err
+	}
+	named := func(fields ...string) bool {
+		return slices.ContainsFunc(faults, func(f subscriptions.FieldError) bool {
+			return slices.ContainsFunc(fields, func(field string) bool {
+				return f.Field == "" || f.Field == field || strings.HasPrefix(f.Field, field+"[") || strings.HasPrefix(f.Field, field+".")
+			})
+		})
+	}
+	errs := []error{err}
+	if spec.Endpoint.URL != "" && !named("endpoint.url", "endpoint.auth") {
+		errs = append(errs, checkURLs(a.config.URLs, *spec))
+	}
+	if expressions && !named("events", "filter", "transform", "ordering_key") {
+		var expressionErr error
+		warnings, expressionErr = a.checkExpressions(ctx, spec)
+		errs = append(errs, expressionErr)
+	}
+	return warnings, joinFields(errs...)
 }
 
 func judgeDeclaration(ctx context.Context, there Existing, urls URLChecker, programs *subscriptions.Programs, owner string, d *Declaration) (DeclarationFaults, error) {

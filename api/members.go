@@ -48,7 +48,7 @@ func (r *bodyReader) object(raw []byte, at string, known ...string) bool {
 		_, twice := r.members[at+name]
 		switch {
 		case !slices.Contains(known, name):
-			r.fault(strings.TrimSuffix(at, "."), "has a member that is not known here; it takes %s", strings.Join(known, ", "))
+			r.fault(locationOf(strings.TrimSuffix(at, "."), name), "is not known here; it takes %s", strings.Join(known, ", "))
 		case twice || r.null[at+name]:
 			r.fault(at+name, "is given more than once")
 		case string(value) == "null":

@@ -107,6 +107,9 @@ func (a *API) previewSubscription(ctx context.Context, in *previewRequest) (*pre
 	if err != nil {
 		return nil, err
 	}
+	if err := checkNotices(ctx, spec.Events); err != nil {
+		return nil, err
+	}
 	warnings, err := a.checkExpressions(ctx, spec)
 	if err != nil {
 		return nil, err

@@ -23,7 +23,7 @@ type problemKind struct {
 var (
 	problemMalformed    = problemKind{"/problems/malformed", "The request cannot be read", http.StatusBadRequest}
 	problemUnauthorized = problemKind{"/problems/unauthorized", "A valid key is required", http.StatusUnauthorized}
-	problemForbidden    = problemKind{"/problems/forbidden", "The key lacks the scope", http.StatusForbidden}
+	problemForbidden    = problemKind{"/problems/forbidden", "The key may not do this", http.StatusForbidden}
 	problemNotFound     = problemKind{"/problems/not-found", "Not found", http.StatusNotFound}
 	problemMethod       = problemKind{"/problems/method-not-allowed", "Method not allowed", http.StatusMethodNotAllowed}
 	problemTimeout      = problemKind{"/problems/timeout", "The request took too long to arrive", http.StatusRequestTimeout}
@@ -32,7 +32,7 @@ var (
 	problemTooLarge     = problemKind{"/problems/too-large", "The body is too large", http.StatusRequestEntityTooLarge}
 	problemMediaType    = problemKind{"/problems/unsupported-media-type", "Unsupported media type", http.StatusUnsupportedMediaType}
 	problemValidation   = problemKind{"/problems/validation", "Fields are not valid", http.StatusUnprocessableEntity}
-	problemRateLimited  = problemKind{"/problems/rate-limited", "Too many failures", http.StatusTooManyRequests}
+	problemRateLimited  = problemKind{"/problems/rate-limited", "Too many requests", http.StatusTooManyRequests}
 	problemInternal     = problemKind{"/problems/internal", "Internal error", http.StatusInternalServerError}
 	problemUnavailable  = problemKind{"/problems/unavailable", "The store is not available", http.StatusServiceUnavailable}
 )
@@ -124,6 +124,22 @@ func problemOfFields(fields subscriptions.FieldErrors) *problem {
 		p.Errors = append(p.Errors, fieldError{location, f.Message})
 	}
 	return p
+}
+
+// memberForm is what a name has to be to stand in an answer, though nobody here knows
+// it: the name of a member, or parameter, and no text that somebody put in its place.
+var memberForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$`)
+
+// locationOf is the place of a member that is not known, or that of what it is in
+// where its name is none.
+func locationOf(in, name string) string {
+	if !memberForm.MatchString(name) {
+		return in
+	}
+	if in == "" {
+		return name
+	}
+	return in + "." + name
 }
 
 // locations that huma makes are of parameters we declared; anything else may

@@ -184,9 +184,10 @@ func TestAFaultyEventIsNamedByItsPlaceAndNothingIsTaken(t *testing.T) {
 		{"application/json", `{}`, "body.type", 422},
 		{"application/json", `{"type":null}`, "body.type", 422},
 		{"application/json", `{"type":"rowcall.subscription.parked"}`, "body.type", 422},
-		{"application/json", `[{"type":"ok"},{"type":7,"id":"","key":{}},{"type":"x","time":"yesterday","sorce":"/x"}]`, "body[1].type body[1].id body[1].key body[2].time body[2]", 422},
+		{"application/json", `[{"type":"ok"},{"type":7,"id":"","key":{}},{"type":"x","time":"yesterday","sorce":"/x"}]`, "body[1].type body[1].id body[1].key body[2].time body[2].sorce", 422},
 		{"application/json", `{"type":"x","type":"x"}`, "body.type", 422},
-		{"application/json", `{"type":"x","Type":"x"}`, "body", 422},
+		{"application/json", `{"type":"x","Type":"x"}`, "body.Type", 422},
+		{"application/json", `{"type":"x","se cret":"x"}`, "body", 422},
 		{"application/json", `{"type":"x","key":"\u0000"}`, "body.key", 422},
 		{"application/json", `{"type":"x","source":"a b"}`, "body.source", 422},
 		{"application/json", `{"type":"x","id":"` + strings.Repeat("a", 513) + `"}`, "body.id", 422},
@@ -212,7 +213,7 @@ func TestAFaultyEventIsNamedByItsPlaceAndNothingIsTaken(t *testing.T) {
 		{"application/cloudevents+json", `{` + ce + `,"data":1,"data_base64":"MQ=="}`, "body.data_base64", 422},
 		{"application/cloudevents+json", `{` + ce + `,"data_base64":"AA=="}`, "body.data_base64", 422},
 		{"application/cloudevents+json", `{` + ce + `,"data_base64":"?"}`, "body.data_base64", 422},
-		{"application/cloudevents+json", `{` + ce + `,"my_ext":"x"}`, "body", 422},
+		{"application/cloudevents+json", `{` + ce + `,"my_ext":"x"}`, "body.my_ext", 422},
 		{"application/cloudevents+json", `{` + ce + `,"ext":{}}`, "body.ext", 422},
 		{"application/cloudevents+json", `{` + ce + `,"ext":2147483648}`, "body.ext", 422},
 		{"application/cloudevents+json", `{` + ce + `,"ext":"` + strings.Repeat("a", 2049) + `"}`, "body.ext", 422},
@@ -225,7 +226,7 @@ func TestAFaultyEventIsNamedByItsPlaceAndNothingIsTaken(t *testing.T) {
 		if a.status != c.status || p.locations() != c.locations {
 			t.Errorf("case %d, %.80s: %d %.300s", i, c.body, a.status, a.body)
 		}
-		if strings.Contains(a.body, "sorce") || strings.Contains(a.body, "my_ext") {
+		if strings.Contains(a.body, "se cret") {
 			t.Errorf("case %d: the answer repeats what was sent: %s", i, a.body)
 		}
 	}

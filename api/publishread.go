@@ -191,14 +191,10 @@ func (r *eventReader) read(raw []byte) store.Published {
 	return r.finish()
 }
 
-// member reads one member. Its name goes into a fault only where it is known to
-// be one of a member or attribute.
+// member reads one member. Its name goes into a fault only where it has the form of one.
 func (r *eventReader) member(name string, value json.RawMessage) {
 	if slices.Contains(r.seen, name) {
-		if !extensionName(name) {
-			name = ""
-		}
-		r.fault(name, "is given more than once")
+		r.fault(locationOf("", name), "is given more than once")
 		return
 	}
 	r.seen = append(r.seen, name)
@@ -244,7 +240,7 @@ func (r *eventReader) member(name string, value json.RawMessage) {
 	case !r.cloud && (name == "traceparent" || name == "tracestate"):
 		r.extension(name, value)
 	case !r.cloud:
-		r.fault("", "has a member that is not known here; it takes type, id, source, key, subject, time, data, traceparent, tracestate")
+		r.fault(locationOf("", name), "is not known here; it takes type, id, source, key, subject, time, data, traceparent, tracestate")
 	case name == "specversion":
 		if text, ok := r.string(name, value, maxEventText); ok && text != "1.0" {
 			r.fault(name, `must be "1.0"`)
@@ -319,7 +315,7 @@ func (r *eventReader) base64(name string, value json.RawMessage) {
 // extension keeps an extension attribute of CloudEvents.
 func (r *eventReader) extension(name string, value json.RawMessage) {
 	if !extensionName(name) {
-		r.fault("", "has an attribute whose name is not made of 1 to 64 lower-case letters and digits")
+		r.fault(locationOf("", name), "has a name that is not made of 1 to 64 lower-case letters and digits")
 		return
 	}
 	switch value[0] {

@@ -180,11 +180,11 @@ func (a *API) createReplay(ctx context.Context, in *rawInput) (*bulkOutput, erro
 	}
 	dry := r.bool("dry_run")
 	if err := r.err(); err != nil {
-		return nil, err
+		return nil, joinFields(err, a.checkAlone(ctx, j.Replay.Filter))
 	}
 	sub, err := a.store.Subscription(ctx, j.Subscription)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, invalid("body.subscription", "there is no such subscription")
+	if errors.Is(err, store.ErrNotFound) || err == nil && !sees(ctx, sub.Labels) {
+		return nil, joinFields(noSubscription(), a.checkAlone(ctx, j.Replay.Filter))
 	}
 	if err != nil {
 		return nil, err
@@ -222,6 +222,16 @@ func (a *API) createReplay(ctx context.Context, in *rawInput) (*bulkOutput, erro
 		return nil, jobConflict(err)
 	}
 	return &bulkOutput{Status: http.StatusAccepted, Location: "/v1/replays/" + string(j.ID), Body: showReplay(j, time.Now())}, nil
+}
+
+// checkAlone judges a filter beside which more is at fault, for no table: the
+// subscription is not known.
+func (a *API) checkAlone(ctx context.Context, filter *string) error {
+	if filter == nil {
+		return nil
+	}
+	_, err := a.checkExpressions(ctx, &subscriptions.Spec{Filter: filter})
+	return err
 }
 
 // replayRange is the offsets that a replay goes through. The log must have them
@@ -343,7 +353,9 @@ func (a *API) listReplays(ctx context.Context, in *replaysInput) (*replaysOutput
 	if err != nil {
 		return nil, err
 	}
-	found, err := a.store.Jobs(ctx, store.JobFilter{Kind: store.ReplayJob, State: in.State, Subscription: subscription, Past: at[0]}, in.Limit+1)
+	found, err := a.store.Jobs(ctx, store.JobFilter{
+		Kind: store.ReplayJob, State: in.State, Subscription: subscription, Labels: restriction(ctx), Past: at[0],
+	}, in.Limit+1)
 	if err != nil {
 		return nil, err
 	}
@@ -359,7 +371,7 @@ func (a *API) listReplays(ctx context.Context, in *replaysInput) (*replaysOutput
 }
 
 func (a *API) getReplay(ctx context.Context, in *replayPath) (*replayOutput, error) {
-	j, err := a.store.Job(ctx, store.JobID(in.ID))
+	j, err := a.seenJob(ctx, store.JobID(in.ID))
 	if err == nil && j.Kind != store.ReplayJob {
 		err = store.ErrNotFound
 	}

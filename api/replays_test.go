@@ -111,7 +111,7 @@ func TestAReplayThatIsNotClearIsRefused(t *testing.T) {
 		`{"subscription":"SUB","from":{"offset":1.5}}`:                             "body.from.offset",
 		`{"subscription":"SUB","from":{"time":"now"}}`:                             "body.from.time",
 		`{"subscription":"SUB","from":{"offset":1,"time":"2026-01-01T00:00:00Z"}}`: "body.from",
-		`{"subscription":"SUB","from":{"offset":1,"lsn":"0/1"}}`:                   "body.from",
+		`{"subscription":"SUB","from":{"offset":1,"lsn":"0/1"}}`:                   "body.from.lsn",
 		`{"subscription":"SUB","from":{"offset":5},"to":{"offset":5}}`:             "body.to",
 		`{"subscription":"SUB","from":{"offset":1},"types":"a"}`:                   "body.types",
 		`{"subscription":"SUB","from":{"offset":1},"types":["a..b"]}`:              "body.types",
@@ -122,7 +122,9 @@ func TestAReplayThatIsNotClearIsRefused(t *testing.T) {
 		`{"subscription":"SUB","from":{"offset":1},"rate":{}}`:                     "body.rate.per_second",
 		`{"subscription":"SUB","from":{"offset":1},"rate":{"per_second":0}}`:       "body.rate.per_second",
 		`{"subscription":"SUB","from":{"offset":1},"rate":{"per_second":100001}}`:  "body.rate.per_second",
-		`{"subscription":"SUB","from":{"offset":1},"limit":1}`:                     "body",
+		`{"subscription":"SUB","from":{"offset":1},"limit":1}`:                     "body.limit",
+		`{"filter":"1 +"}`: "body.subscription body.from body.filter",
+		`{"subscription":"sub_aaaaaaaaaaaaaaaaaaaaaaaaaa","from":{"offset":1},"filter":"1 +"}`: "body.subscription body.filter",
 	} {
 		refused(members, want)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
+	"github.com/go-chi/chi/v5"
 
 	"github.com/rowcall/rowcall/store"
 )
@@ -122,7 +123,7 @@ func checkQuery(ctx huma.Context, next func(huma.Context)) {
 			if len(known) > 0 {
 				message = "unknown parameter; this route takes " + strings.Join(known, ", ")
 			}
-			errs = append(errs, fieldError{"query", message})
+			errs = append(errs, fieldError{locationOf("query", name), message})
 		case len(got) > 1:
 			errs = append(errs, fieldError{location, "given more than once"})
 		case got[0] == "":
@@ -151,6 +152,34 @@ func setHeaders(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		next.ServeHTTP(w, r)
 	})
+}
+
+// tailPath is the route whose answer does not end.
+const tailPath = "/v1/tail"
+
+// answerHead answers HEAD as GET, without the body, which the server leaves out: load
+// balancers ask so. Not where the answer would not end.
+func (a *API) answerHead(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if route := chi.RouteContext(r.Context()); r.Method == http.MethodHead && route != nil && r.URL.Path != tailPath {
+			route.RouteMethod = http.MethodGet
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// methods are those that the route of a path takes.
+func (a *API) methods(path string) (methods []string) {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
+		if !a.router.Match(chi.NewRouteContext(), method, path) {
+			continue
+		}
+		methods = append(methods, method)
+		if method == http.MethodGet && path != tailPath {
+			methods = append(methods, http.MethodHead)
+		}
+	}
+	return methods
 }
 
 // refuseBadPaths refuses paths that no route can mean.

@@ -111,3 +111,32 @@ func TestMoreConnectionsThanTheLimitWaitForAPlace(t *testing.T) {
 		t.Error("the third got no answer once there was a place")
 	}
 }
+
+func TestHeadIsAnsweredAsGetAndOtherMethodsHearWhichThereAre(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for path, scope := range map[string]api.Scope{"/healthz": "", "/metrics": "", "/v1/openapi.json": "", "/v1/subscriptions": api.ScopeRead} {
+		if a := w.do(request{method: "HEAD", path: path, scope: scope}); a.status != http.StatusOK {
+			t.Errorf("HEAD %s: %d %s", path, a.status, a.body)
+		}
+	}
+	ready := w.do(request{method: "HEAD", path: "/readyz"})
+	if get := w.do(request{method: "GET", path: "/readyz"}); ready.status != get.status {
+		t.Errorf("HEAD /readyz: %d, GET %d", ready.status, get.status)
+	}
+	w.do(request{method: "HEAD", path: "/v1/subscriptions"}).problem(t, http.StatusUnauthorized, "unauthorized")
+	for _, c := range []struct{ method, path, allow string }{
+		{"POST", "/healthz", "GET, HEAD"},
+		{"PUT", "/v1/subscriptions", "GET, HEAD, POST"},
+		{"PUT", "/v1/subscriptions/sub_x", "GET, HEAD, PATCH, DELETE"},
+		{"GET", "/v1/subscriptions/sub_x/pause", "POST"},
+		{"HEAD", "/v1/subscriptions/sub_x/pause", "POST"},
+		{"HEAD", "/v1/tail", "GET"},
+	} {
+		a := w.do(request{method: c.method, path: c.path, scope: api.ScopeAdmin})
+		a.problem(t, http.StatusMethodNotAllowed, "method-not-allowed")
+		if got := a.header.Get("Allow"); got != c.allow {
+			t.Errorf("%s %s: Allow %q, want %q", c.method, c.path, got, c.allow)
+		}
+	}
+}

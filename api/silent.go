@@ -82,7 +82,7 @@ func (o *origins) silent(patterns []string) (warnings []string) {
 	}
 	var open [][]string
 	for _, pattern := range patterns {
-		if _, said := o.said[pattern]; said || o.known[pattern] || strings.HasPrefix(pattern, "rowcall.") {
+		if _, said := o.said[pattern]; said || o.known[pattern] || isNotice(pattern) {
 			continue
 		}
 		open = append(open, []string{pattern})

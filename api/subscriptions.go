@@ -149,16 +149,10 @@ func (a *API) createSubscription(ctx context.Context, in *createInput) (*created
 		return nil, err
 	}
 	spec, specErr := subscriptions.ParseSpec(in.RawBody, "start", "secret")
-	if specErr == nil {
-		specErr = checkURLs(a.config.URLs, spec)
-	}
-	var warnings []string
-	if specErr == nil {
-		warnings, specErr = a.checkExpressions(ctx, &spec)
-	}
+	warnings, specErr := a.judgeSpec(ctx, &spec, specErr, true)
 	start, startErr := parseStart(in.RawBody)
 	secret, secretErr := parseSecret(in.RawBody)
-	if err := joinFields(specErr, startErr, secretErr); err != nil {
+	if err := joinFields(specErr, startErr, secretErr, checkNotices(ctx, spec.Events)); err != nil {
 		return nil, err
 	}
 	if err := staysSeen(ctx, spec.Labels); err != nil {
@@ -196,23 +190,18 @@ func (a *API) patchSubscription(ctx context.Context, in *patchInput) (*subscript
 	}
 	return a.edit(ctx, &in.EditInput, func(sub *subscriptions.Subscription) error {
 		spec, err := sub.Patch(in.RawBody)
-		if err != nil {
+		before := sub.Spec
+		// What other edits find of tables that have changed since is a warning.
+		_, err = a.judgeSpec(ctx, &spec, err, !sameExpressions(&before, &spec))
+		if err := joinFields(err, checkNotices(ctx, spec.Events)); err != nil {
 			return err
 		}
-		before := sub.Spec
 		if sub.ManagedBy != "" && spec.Name != before.Name {
 			return newProblem(problemConflict, fmt.Sprintf("the subscription is declared in the configuration of rowcall (owner %q): the next start would make one "+
 				"of the old name anew, and end this one; rename it after it was released, and in the file at once: %s", sub.ManagedBy, releaseAdvice(sub.ManagedBy)))
 		}
 		sub.Spec = spec
-		if err := checkURLs(a.config.URLs, spec); err != nil {
-			return err
-		}
-		// What other edits find of tables that have changed since is a warning.
-		if !sameExpressions(&before, &spec) {
-			_, err = a.checkExpressions(ctx, &spec)
-		}
-		return err
+		return nil
 	})
 }
 

@@ -423,3 +423,23 @@ func (w *world) pages(path string) []string {
 		cursor = sep + "cursor=" + *page.NextCursor
 	}
 }
+
+func TestOneAnswerNamesAllFaults(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const body = `{"name":"","events":["a"],"max_in_flight":0,"filter":"nosuch == 1","endpoint":{"url":"https://denied.test/x"}}`
+	p := w.do(request{method: "POST", path: "/v1/subscriptions", scope: api.ScopeWrite, body: body}).problem(t, 422, "validation")
+	for _, want := range []string{"body.name", "body.max_in_flight", "body.filter", "body.endpoint.url"} {
+		if !slices.Contains(strings.Fields(p.locations()), want) || len(p.Errors) != 4 {
+			t.Errorf("created: %+v, want %s", p.Errors, want)
+		}
+	}
+	id, _ := w.subscribe("patched")["id"].(string)
+	p = w.do(request{
+		method: "PATCH", path: "/v1/subscriptions/" + id, scope: api.ScopeWrite,
+		body: `{"max_in_flight":0,"filter":"nosuch == 1","endpoint":{"url":"https://denied.test/x"}}`,
+	}).problem(t, 422, "validation")
+	if len(p.Errors) != 3 {
+		t.Errorf("patched: %+v", p.Errors)
+	}
+}

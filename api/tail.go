@@ -60,7 +60,7 @@ type tailedAttempt struct {
 
 func (a *API) registerTail() {
 	handle(a, huma.Operation{
-		OperationID: "tail", Method: http.MethodGet, Path: "/v1/tail", Tags: []string{"events"},
+		OperationID: "tail", Method: http.MethodGet, Path: tailPath, Tags: []string{"events"},
 		Summary: "Follow events and attempts as they come, by server-sent events",
 		Errors:  []int{http.StatusNotFound},
 		Description: "`start` comes first, and says at which offset it begins. `event` is as GET /v1/events/{id} answers, without data over " +
@@ -267,6 +267,9 @@ func (t *tail) stepAttempts(ctx context.Context, s *stream) error {
 	t.mark = mark
 	t.missed.Attempts += others
 	for i := range found {
+		if t.filter.Labels != "" && isNotice(found[i].Type) {
+			found[i].Key = "" // of any subscription
+		}
 		text, err := encode(tailedAttempt{showAttempt(found[i].Attempt), found[i].Type, found[i].Key})
 		if err != nil {
 			return err

@@ -58,6 +58,7 @@ func (s *Store) addDeadRange(ctx context.Context, tx pgx.Tx, h HoldEnd, ended Ho
 // DeadRangeFilter selects dead ranges for a list. What is zero does not filter.
 type DeadRangeFilter struct {
 	Subscription subscriptions.ID
+	Labels       Labels
 	Below        int64 // ids below it
 }
 
@@ -67,7 +68,8 @@ const deadRangeColumns = `r.id, r.lane, c.subscription, r."from", r.past, r.sett
 const (
 	deadRangesSQL = `
 SELECT ` + deadRangeColumns + ` FROM rowcall.dead_ranges r JOIN rowcall.cursors c ON c.lane = r.lane
-WHERE ($1 = '' OR c.subscription = $1) AND ($2 = 0 OR r.id < $2) ORDER BY r.id DESC LIMIT $3`
+WHERE ($1 = '' OR c.subscription = $1) AND ($2 = 0 OR r.id < $2)
+  AND ($3::jsonb = '{}' OR c.subscription IN (` + labelledSQL + `$3)) ORDER BY r.id DESC LIMIT $4`
 	deadRangeSQL = `
 SELECT ` + deadRangeColumns + ` FROM rowcall.dead_ranges r JOIN rowcall.cursors c ON c.lane = r.lane WHERE r.id = $1`
 )
@@ -83,7 +85,7 @@ func scanDeadRange(row pgx.CollectableRow) (DeadRange, error) {
 
 // DeadRanges lists dead ranges, newest first.
 func (s *Store) DeadRanges(ctx context.Context, f DeadRangeFilter, limit int) ([]DeadRange, error) {
-	rows, err := s.pool.Query(ctx, deadRangesSQL, f.Subscription, f.Below, limit)
+	rows, err := s.pool.Query(ctx, deadRangesSQL, f.Subscription, f.Below, f.Labels.json(), limit)
 	if err != nil {
 		return nil, fmt.Errorf("list dead ranges: %w", err)
 	}

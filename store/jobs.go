@@ -172,17 +172,19 @@ type JobFilter struct {
 	Kind         JobKind
 	State        JobState
 	Subscription subscriptions.ID
-	Past         int64 // keyset, newest first: N below it
+	Labels       Labels // of its subscription: a job of all has none
+	Past         int64  // keyset, newest first: N below it
 }
 
 const jobsSQL = `
 SELECT ` + jobColumns + ` FROM rowcall.jobs j
 WHERE ($1 = '' OR j.kind = $1) AND ($2 = '' OR j.state = $2) AND ($3 = '' OR j.subscription = $3) AND ($4::bigint = 0 OR j.n < $4)
-ORDER BY j.n DESC LIMIT $5`
+  AND ($5::jsonb = '{}' OR j.subscription IN (` + labelledSQL + `$5))
+ORDER BY j.n DESC LIMIT $6`
 
 // Jobs lists jobs, newest first.
 func (s *Store) Jobs(ctx context.Context, f JobFilter, limit int) ([]Job, error) {
-	rows, err := s.pool.Query(ctx, jobsSQL, string(f.Kind), string(f.State), f.Subscription, f.Past, limit)
+	rows, err := s.pool.Query(ctx, jobsSQL, string(f.Kind), string(f.State), f.Subscription, f.Past, f.Labels.json(), limit)
 	if err != nil {
 		return nil, fmt.Errorf("list jobs: %w", err)
 	}

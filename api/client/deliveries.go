@@ -29,6 +29,7 @@ type Delivery struct {
 type DeliveryQuery struct {
 	PageQuery
 	Subscription, State, Reason, Type, Key string
+	Event                                  string    // id
 	Filter                                 string    // CEL on the event; pages may be short
 	Status                                 int       // HTTP status of the last try; 0: any
 	Since, Until                           time.Time // of the last change
@@ -39,6 +40,7 @@ func (c *Client) Deliveries(ctx context.Context, q DeliveryQuery) (page Page[Del
 	v := q.values()
 	set(v, "subscription", q.Subscription)
 	set(v, "state", q.State)
+	set(v, "event", q.Event)
 	set(v, "reason", q.Reason)
 	if q.Status != 0 {
 		v.Set("status", strconv.Itoa(q.Status))
