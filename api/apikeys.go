@@ -51,7 +51,7 @@ func showAPIKey(k store.APIKey) apiKey {
 type newAPIKey struct {
 	Name      string            `json:"name" minLength:"1" maxLength:"100" doc:"Whose it is, or what for."`
 	Scopes    []string          `json:"scopes" minItems:"1" enum:"read,publish,deliver,write,admin" doc:"admin holds all others."`
-	Labels    map[string]string `json:"labels" doc:"Restrict it to subscriptions that have them all; not with scope admin. Events are not restricted by labels: such a key does not read them."`
+	Labels    map[string]string `json:"labels" doc:"Restrict it to subscriptions that have them all; not with scope admin. Events are not restricted by labels: such a key does not list them, but with write it can have any of them sent, and tried by preview."`
 	ExpiresAt *time.Time        `json:"expires_at" doc:"null: never."`
 }
 

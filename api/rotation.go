@@ -79,7 +79,7 @@ func parseRotation(raw []byte) (subscriptions.Duration, error) {
 		text, isText := value.(string)
 		switch {
 		case name != "overlap":
-			return 0, newProblem(problemValidation, "", fieldError{"body", "has a member that is not known here; it takes overlap"})
+			return 0, newProblem(problemValidation, "", fieldError{locationOf("body", name), "is not known here; it takes overlap"})
 		case seen:
 			return 0, fault("is given more than once")
 		case value == nil:

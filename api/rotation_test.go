@@ -111,7 +111,7 @@ func TestRotationRefusesWhatItDoesNotKnow(t *testing.T) {
 	for body, location := range map[string]string{
 		`{"overlap":"canary"}`: "body.overlap", `{"overlap":5}`: "body.overlap", `{"overlap":"-1s"}`: "body.overlap",
 		`{"overlap":"30d1s"}`: "body.overlap", `{"overlap":"31d"}`: "body.overlap", `{"overlap":"1h","overlap":"1h"}`: "body.overlap",
-		`{"Overlap":"1h"}`: "body", `{"secret":"canary"}`: "body", `[]`: "body", `null`: "body",
+		`{"Overlap":"1h"}`: "body.Overlap", `{"secret":"canary"}`: "body.secret", `[]`: "body", `null`: "body",
 	} {
 		a := w.do(request{method: "POST", path: path, scope: api.ScopeWrite, body: body})
 		if p := a.problem(t, http.StatusUnprocessableEntity, "validation"); p.locations() != location || strings.Contains(a.body, "canary") {
