@@ -40,8 +40,7 @@ func TestASubscriptionOfWhichNothingCanBeExpectedWarns(t *testing.T) {
 	a.into(t, &sub)
 	patch := func(pattern string) string {
 		t.Helper()
-		return warnings(w.do(request{method: "PATCH", path: "/v1/subscriptions/" + sub.ID, scope: api.ScopeWrite, body: `{"events":["` + pattern + `"]}`,
-			header: map[string]string{"Content-Type": "application/merge-patch+json"}}))
+		return warnings(w.do(request{method: "PATCH", path: "/v1/subscriptions/" + sub.ID, scope: api.ScopeWrite, body: `{"events":["` + pattern + `"]}`}))
 	}
 	if got := patch("public.logs.*"); !strings.Contains(got, "left out of capture: no key; what lets it in: ALTER TABLE public.logs REPLICA IDENTITY FULL") {
 		t.Errorf("edited: %q", got)

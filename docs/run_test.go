@@ -297,6 +297,10 @@ func (w *world) subscription(b block, n int) {
 		w.t.Errorf("%s:%d: %v", b.page, b.line, err)
 		return
 	}
+	// Nobody publishes in the world of the pages.
+	sub.Warnings = slices.DeleteFunc(sub.Warnings, func(warning string) bool {
+		return strings.HasPrefix(warning, `events, pattern "user.`) && strings.HasSuffix(warning, "somebody publishes them")
+	})
 	if len(sub.Warnings) > 0 {
 		w.t.Errorf("%s:%d: the example has warnings: %v", b.page, b.line, sub.Warnings)
 	}
