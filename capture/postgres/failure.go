@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rowcall/rowcall/store"
 )
 
 // refusal says why a source cannot be captured as it is, and what to do about
@@ -62,27 +64,15 @@ func classify(err error) *refusal {
 	if _, ok := errors.AsType[*logFailure](err); ok {
 		return nil
 	}
+	if reason, remedy := store.Refused(err, "ROWCALL_SOURCE_URL"); reason != "" {
+		return &refusal{"no connection to the source: " + reason + ": " + explain(err), remedy}
+	}
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
 		return nil
 	}
 	said := describe(pgErr)
 	switch pgErr.Code {
-	case stateInvalidPassword:
-		return &refusal{
-			"wrong user or password for the source: " + said,
-			"correct the user and password in ROWCALL_SOURCE_URL",
-		}
-	case stateInvalidAuth:
-		return &refusal{
-			"the source does not let us in: " + said,
-			"allow this user, database and address in pg_hba.conf (logical replication needs a line for the database itself, not for \"replication\"), and check that the role may log in",
-		}
-	case stateNoDatabase:
-		return &refusal{
-			"the source has no such database: " + said,
-			"correct the database in ROWCALL_SOURCE_URL",
-		}
 	case stateNoPrivilege:
 		return &refusal{
 			"the source denies a right: " + said,

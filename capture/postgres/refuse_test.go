@@ -62,6 +62,9 @@ func TestASourceThatCannotWorkIsRefusedWithItsRemedy(t *testing.T) {
 		"wrong password": {func(w *world, config *postgres.Config) {
 			config.URL = w.as(w.role("_r", ""), "wrong", "")
 		}, "wrong user or password", "ROWCALL_SOURCE_URL"},
+		"no TLS": {func(w *world, config *postgres.Config) {
+			config.URL = strings.Replace(w.as("", "", ""), "sslmode=disable", "sslmode=require", 1)
+		}, "speaks no TLS", "sslmode=disable into ROWCALL_SOURCE_URL"},
 		"no such database": {func(w *world, config *postgres.Config) {
 			config.URL = w.as("", "", "no_such_database")
 		}, "no such database", "ROWCALL_SOURCE_URL"},

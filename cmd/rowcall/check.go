@@ -144,10 +144,12 @@ func checkSources(ctx context.Context, c config) (found []finding, tables []subs
 		of, setting := "source", envName("source_url")
 		if i > 0 {
 			of, setting = "source "+src.name, "its url"
+		} else if src.url == c.databaseURL {
+			setting = envName("database_url")
 		}
 		findings, relations, err := postgres.Check(ctx, postgres.Config{Name: src.name, URL: src.url, Tables: src.tables, MaxValueBytes: c.maxValueBytes})
 		for _, f := range findings {
-			found = append(found, finding{of, f.Level, f.What, f.Remedy})
+			found = append(found, finding{of, f.Level, f.What, strings.ReplaceAll(f.Remedy, envName("source_url"), setting)})
 		}
 		if err != nil {
 			found = append(found, finding{of, "fault", err.Error(), "correct " + setting + ", or let the server take connections from here"})

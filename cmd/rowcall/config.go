@@ -318,13 +318,21 @@ func (s *settings) postgresURL(setting, text string) {
 	if err == nil {
 		return
 	}
-	problem := "is not a Postgres address"
+	if missing, ok := errors.AsType[*os.PathError](err); ok {
+		s.add(fault{setting, "names a file that cannot be read (" + reason(missing) + ")", "let sslrootcert, sslcert, sslkey and servicefile (in it, or as variables such as PGSSLROOTCERT) name files that rowcall may read"})
+		return
+	}
+	problem, remedy := "is not a Postgres address", "write it as postgres://user:password@host:5432/database"
+	if strings.Contains(err.Error(), "failed to configure TLS") { // pgconn gives it no type
+		problem = "asks for TLS that cannot be had"
+		remedy = "correct sslmode, sslrootcert, sslcert and sslkey in it: sslmode=verify-full&sslrootcert=/path/of/ca.pem names an authority in PEM"
+	}
 	if inner := errors.Unwrap(err); inner != nil && inner.Error() != "" {
 		if _, quotes := errors.AsType[*url.Error](err); !quotes {
 			problem += " (" + inner.Error() + ")"
 		}
 	}
-	s.add(fault{setting, problem, "write it as postgres://user:password@host:5432/database"})
+	s.add(fault{setting, problem, remedy})
 }
 
 // splitTables splits a list of SQL identifiers at the commas outside of quotes.

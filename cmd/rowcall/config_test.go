@@ -192,6 +192,20 @@ func TestSecretsAreGivenInOneWayAndNotAsFlags(t *testing.T) {
 	}
 }
 
+func TestATLSFileOfADatabaseThatCannotBeReadIsNamed(t *testing.T) {
+	t.Parallel()
+	noPEM := file(t, "nothing")
+	for path, want := range map[string]string{
+		"/no/such/file": "ROWCALL_DATABASE_URL names a file that cannot be read (/no/such/file: no such file or directory): let sslrootcert",
+		noPEM:           "ROWCALL_DATABASE_URL asks for TLS that cannot be had (unable to add CA to cert pool): correct sslmode, sslrootcert",
+	} {
+		_, err := read(t, append(required(), "ROWCALL_DATABASE_URL=postgres://a:hunter2@db/app?sslmode=verify-full&sslrootcert="+path))
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
 func TestConfigurationFileIsRead(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ content, want string }{

@@ -60,7 +60,7 @@ func migrateStore(ctx context.Context, c config) (int, error) {
 				c.logger.Info().Msg("store is reachable")
 			}
 			return n, nil
-		case refused(err) || !store.Unavailable(err):
+		case storeRemedy(err) != "" || !store.Unavailable(err):
 			return 0, fmt.Errorf("migrate store: %w", explainStore(err))
 		case time.Since(begun)+wait > c.databaseWait:
 			return 0, fmt.Errorf("reach store: gave up after %v (ROWCALL_DATABASE_WAIT): %w", c.databaseWait, inShort{err, cause(err)})
@@ -74,14 +74,6 @@ func migrateStore(ctx context.Context, c config) (int, error) {
 		case <-time.After(wait):
 		}
 	}
-}
-
-// refused reports whether a server is up and does not want us: a wrong user,
-// password or database, or a right that is missing. While serving this may pass
-// (a password is being changed); at start it is a mistake in the settings.
-func refused(err error) bool {
-	pe, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (strings.HasPrefix(pe.Code, "28") || pe.Code == "3D000" || pe.Code == "42501")
 }
 
 // explainStore adds the remedy to errors that a person can do something about.
@@ -101,19 +93,13 @@ func explainStore(err error) error {
 	return err
 }
 
-// storeRemedy says what a person does about a server that refuses us; empty
-// where that is not known.
+// storeRemedy says what a person does about a server that refuses us: at start that
+// is a mistake in the settings, which no waiting mends. Empty where that is not known.
 func storeRemedy(err error) string {
-	pe, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok {
-		return ""
+	if _, remedy := store.Refused(err, envName("database_url")); remedy != "" {
+		return remedy
 	}
-	switch pe.Code {
-	case "28P01", "28000":
-		return "correct user and password in ROWCALL_DATABASE_URL, and pg_hba.conf on the server"
-	case "3D000":
-		return "create it (CREATE DATABASE), or correct ROWCALL_DATABASE_URL"
-	case "42501":
+	if pe, ok := errors.AsType[*pgconn.PgError](err); ok && pe.Code == "42501" {
 		return "as its owner, run GRANT CREATE ON DATABASE … TO the role in ROWCALL_DATABASE_URL, or run rowcall migrate as the owner"
 	}
 	return ""

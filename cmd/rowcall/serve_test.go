@@ -499,6 +499,9 @@ func TestAStoreThatCannotServeEndsTheStartWithItsRemedy(t *testing.T) {
 		"a database that is not there": {
 			with(env, "ROWCALL_DATABASE_URL="+strings.Replace(database, parsed.Database, parsed.Database+"_none", 1)), exitFailed, "CREATE DATABASE",
 		},
+		"a server without TLS is not waited for": {
+			with(env, "ROWCALL_DATABASE_URL="+strings.Replace(database, "sslmode=disable", "sslmode=verify-full", 1)), exitFailed, "write sslmode=disable into ROWCALL_DATABASE_URL",
+		},
 		"another secret key": {with(env, "ROWCALL_SECRET_KEY="+subscriptions.NewMasterKey()), exitUsage, "set the key of earlier starts"},
 		"an address that is taken": {
 			with(env, "ROWCALL_LISTEN="+listener(t)), exitFailed, "address already in use",
