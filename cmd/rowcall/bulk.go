@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/rowcall/rowcall/api/client"
@@ -55,14 +57,8 @@ func (b *bulkFlags) filter(ctx context.Context, p *program) (*client.Client, cli
 	if f.State == "" {
 		f.State = "dead"
 	}
-	var api *client.Client
-	var err error
-	if b.Subscription == "" {
-		api, err = b.connect(p)
-	} else {
-		one := oneSubscription{b.clientFlags, b.Subscription}
-		api, f.Subscription, err = one.find(ctx, p)
-	}
+	api, id, err := b.connectOf(ctx, p, b.Subscription)
+	f.Subscription = id
 	return api, f, err
 }
 
@@ -105,7 +101,9 @@ func (b *bulkFlags) run(ctx context.Context, p *program, action string,
 			return err
 		}
 	}
-	j, err := many(api, ctx, filter)
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	j, err := many(api, context.WithoutCancel(ctx), filter)
 	if err != nil {
 		return answered(err)
 	}
@@ -115,8 +113,42 @@ func (b *bulkFlags) run(ctx context.Context, p *program, action string,
 	if b.Output == "json" {
 		return printJSON(p.stdout, j)
 	}
-	_, err = fmt.Fprintf(p.stdout, "%s: %s\n", j.ID, jobText(j))
+	text := jobText(j)
+	if action == "retry" {
+		text += "; what fails again is a dead letter again: rowcall deliveries list"
+		if b.Subscription != "" {
+			text += " --subscription " + shellWord(b.Subscription)
+		}
+	}
+	_, err = fmt.Fprintf(p.stdout, "%s: %s\n", j.ID, clean(text))
 	return err
+}
+
+// interruptible ends the context at Ctrl-C or SIGTERM, so that a command which waits
+// for a job can say what becomes of it. The request that makes the job is not broken
+// off: nobody would know its id.
+func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+}
+
+// goesOn says of a job that is followed no more that it does not end by that.
+func goesOn(ctx context.Context, id string, err error) error {
+	if ctx.Err() != nil {
+		err = errors.New("interrupted")
+	} else {
+		err = answered(err)
+	}
+	return fmt.Errorf("%w; %s goes on by itself: rowcall jobs get %s shows it, rowcall jobs cancel %s ends it", err, id, id, id)
+}
+
+// shellWord is a text as one word of a shell.
+func shellWord(text string) string {
+	if text != "" && !strings.ContainsFunc(text, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:@", r))
+	}) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 func deliveriesText(n client.Count) string {
@@ -167,19 +199,24 @@ func (p *program) follow(ctx context.Context, api *client.Client, j client.Job) 
 		}
 		select {
 		case <-ctx.Done():
-			return j, fmt.Errorf("%s goes on by itself: %w", j.ID, ctx.Err())
+			return j, goesOn(ctx, j.ID, nil)
 		case <-tick.C:
 		}
 		next, err := api.Job(ctx, j.ID)
 		if err != nil {
-			return j, fmt.Errorf("%s goes on by itself: %w", j.ID, answered(err))
+			return j, goesOn(ctx, j.ID, err)
 		}
 		j = next
 	}
 }
 
+// jobText is how far a job is. Of a retry, what counts is asked for: how it went is
+// known later.
 func jobText(j client.Job) string {
 	text := fmt.Sprintf("%s, %d of %d", j.State, j.Done+j.Failed+j.Skipped, j.Total)
+	if j.Kind == "retry" {
+		text += " asked for again"
+	}
 	if j.Skipped > 0 {
 		text += fmt.Sprintf(", %d of them had changed and were left alone", j.Skipped)
 	}

@@ -1,10 +1,30 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/rowcall/rowcall/api/client"
 )
+
+func TestATextIsOneWordOfAShell(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{"paid-orders": "paid-orders", "a b": "'a b'", "it's": `'it'\''s'`, "": "''", "$x": "'$x'"} {
+		if got := shellWord(text); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+}
+
+func TestALongNameLeavesRoomInATable(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("ä", 41)
+	for text, want := range map[string]string{"": "", "paid": "paid", long[:80]: long[:80], long: long[:78] + "…"} {
+		if got := short(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
 
 func TestWhoDeletesASubscriptionIsToldWhatItIsOwed(t *testing.T) {
 	t.Parallel()

@@ -108,9 +108,9 @@ func (c *completionWordsCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	next, of := nextWords(parser.Model.Node, c.Words)
-	if of != noNames {
-		next = c.subscriptions(ctx, of, c.Words[len(c.Words)-1])
+	next, named := nextWords(parser.Model.Node, c.Words)
+	if named {
+		next = c.subscriptions(ctx, c.Words[len(c.Words)-1])
 	}
 	for _, word := range next {
 		if _, err := fmt.Fprintln(p.stdout, word); err != nil {
@@ -120,18 +120,9 @@ func (c *completionWordsCmd) Run(ctx context.Context, p *program) error {
 	return nil
 }
 
-// naming says what a word names a subscription by.
-type naming int
-
-const (
-	noNames naming = iota
-	byName
-	byID
-)
-
-// subscriptions are the names or ids of subscriptions that begin as given. Without
+// subscriptions are the names of subscriptions that begin as given. Without
 // a key there are none to be had.
-func (c *completionWordsCmd) subscriptions(ctx context.Context, of naming, begin string) []string {
+func (c *completionWordsCmd) subscriptions(ctx context.Context, begin string) []string {
 	if c.APIKey == "" {
 		return nil
 	}
@@ -143,24 +134,20 @@ func (c *completionWordsCmd) subscriptions(ctx context.Context, of naming, begin
 	if err != nil {
 		return nil
 	}
-	var names []string
+	var begun []string
 	for _, sub := range found.Items {
-		name := sub.Name
-		if of == byID {
-			name = sub.ID
-		}
-		if strings.HasPrefix(name, begin) && name == clean(name) && !strings.Contains(name, "\n") {
-			names = append(names, name)
+		if name := sub.Name; strings.HasPrefix(name, begin) && name == clean(name) && !strings.Contains(name, "\n") {
+			begun = append(begun, name)
 		}
 	}
-	slices.Sort(names)
-	return names
+	slices.Sort(begun)
+	return begun
 }
 
-// nextWords are the words that may stand in the place of the last one, or by what
-// a subscription is named there. Nobody is asked for names where the line says
+// nextWords are the words that may stand in the place of the last one; named: the
+// name of a subscription stands there. Nobody is asked for names where the line says
 // --url: the key is not sent to an address that is still being written.
-func nextWords(node *kong.Node, words []string) ([]string, naming) {
+func nextWords(node *kong.Node, words []string) (next []string, named bool) {
 	last := ""
 	if len(words) > 0 {
 		words, last = words[:len(words)-1], words[len(words)-1]
@@ -192,10 +179,7 @@ func nextWords(node *kong.Node, words []string) ([]string, naming) {
 	var found []string
 	switch {
 	case wants != nil && wants.Name == "subscription" && !elsewhere:
-		if wants.PlaceHolder == "ID" {
-			return nil, byID
-		}
-		return nil, byName
+		return nil, true
 	case wants != nil:
 		found = wants.EnumSlice()
 	case strings.HasPrefix(last, "-"):
@@ -205,7 +189,7 @@ func nextWords(node *kong.Node, words []string) ([]string, naming) {
 			}
 		}
 	case arguments < len(node.Positional) && node.Positional[arguments].Name == "subscription" && !elsewhere:
-		return nil, byName
+		return nil, true
 	default:
 		for _, child := range node.Children {
 			if !child.Hidden {
@@ -215,7 +199,7 @@ func nextWords(node *kong.Node, words []string) ([]string, naming) {
 	}
 	found = slices.DeleteFunc(found, func(word string) bool { return word == "" || !strings.HasPrefix(word, last) })
 	slices.Sort(found)
-	return slices.Compact(found), noNames
+	return slices.Compact(found), false
 }
 
 // flagOf is the flag that a word names, nil where there is none.

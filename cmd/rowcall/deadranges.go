@@ -17,7 +17,7 @@ type deadRangesCmd struct {
 type listDeadRangesCmd struct {
 	clientFlags
 	listFlags
-	Subscription string `placeholder:"ID" help:"Of this subscription."`
+	Subscription string `placeholder:"SUBSCRIPTION" help:"Of this subscription (id or name)."`
 }
 
 // Help is shown below the summary.
@@ -30,11 +30,11 @@ Example:
 
 // Run lists dead ranges.
 func (c *listDeadRangesCmd) Run(ctx context.Context, p *program) error {
-	query := client.DeadRangeQuery{Subscription: c.Subscription}
-	api, err := c.connect(p)
+	api, id, err := c.connectOf(ctx, p, c.Subscription)
 	if err != nil {
 		return err
 	}
+	query := client.DeadRangeQuery{Subscription: id}
 	ranges, err := collect(ctx, c.Limit, func(ctx context.Context, page client.PageQuery) (client.Page[client.DeadRange], error) {
 		query.PageQuery = page
 		return api.DeadRanges(ctx, query)
@@ -45,6 +45,7 @@ func (c *listDeadRangesCmd) Run(ctx context.Context, p *program) error {
 	if c.Output == "json" {
 		return printJSON(p.stdout, ranges)
 	}
+	called := &subscriptionNames{api: api}
 	rows := make([][]string, len(ranges))
 	for i, r := range ranges {
 		retry := ""
@@ -52,7 +53,7 @@ func (c *listDeadRangesCmd) Run(ctx context.Context, p *program) error {
 			retry = *r.Retry
 		}
 		rows[i] = []string{
-			r.ID, r.Subscription, offsetText(r.From), offsetText(r.Past), strconv.FormatInt(r.Count, 10), bytesText(r.Bytes), r.Reason, moment(r.UpdatedAt), retry,
+			r.ID, short(called.of(ctx, r.Subscription)), offsetText(r.From), offsetText(r.Past), strconv.FormatInt(r.Count, 10), bytesText(r.Bytes), r.Reason, moment(r.UpdatedAt), retry,
 		}
 	}
 	return table(p.stdout, []string{"ID", "SUBSCRIPTION", "FROM", "PAST", "EVENTS", "SIZE", "REASON", "CHANGED", "RETRY"}, rows)
@@ -86,7 +87,9 @@ func (c *retryDeadRangeCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	made, err := api.RetryDeadRange(ctx, c.Range)
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	made, err := api.RetryDeadRange(context.WithoutCancel(ctx), c.Range)
 	if err != nil {
 		return answered(err)
 	}

@@ -20,7 +20,7 @@ type deliveriesCmd struct {
 type listDeliveriesCmd struct {
 	clientFlags
 	listFlags
-	Subscription string `placeholder:"ID" help:"Of this subscription."`
+	Subscription string `placeholder:"SUBSCRIPTION" help:"Of this subscription (id or name)."`
 	State        string `placeholder:"STATE" help:"Only retrying, blocked or dead ones."`
 	Reason       string `placeholder:"REASON" help:"Whose last try failed for this reason."`
 	Type         string `placeholder:"TYPE" help:"Of events of this type."`
@@ -34,20 +34,21 @@ func (listDeliveriesCmd) Help() string {
 	return clientHelp + `
 
 Example:
-  rowcall deliveries list --state dead --since 2h`
+  rowcall deliveries list --subscription paid-orders --state dead --since 2h`
 }
 
 // Run lists deliveries.
 func (c *listDeliveriesCmd) Run(ctx context.Context, p *program) error {
 	now := time.Now()
 	query := client.DeliveryQuery{
-		Subscription: c.Subscription, State: c.State, Reason: c.Reason, Type: c.Type, Key: c.Key,
+		State: c.State, Reason: c.Reason, Type: c.Type, Key: c.Key,
 		Since: p.settings.moment("since", c.Since, now), Until: p.settings.moment("until", c.Until, now),
 	}
-	api, err := c.connect(p)
+	api, id, err := c.connectOf(ctx, p, c.Subscription)
 	if err != nil {
 		return err
 	}
+	query.Subscription = id
 	ds, err := collect(ctx, c.Limit, func(ctx context.Context, page client.PageQuery) (client.Page[client.Delivery], error) {
 		query.PageQuery = page
 		return api.Deliveries(ctx, query)
@@ -58,13 +59,14 @@ func (c *listDeliveriesCmd) Run(ctx context.Context, p *program) error {
 	if c.Output == "json" {
 		return printJSON(p.stdout, ds)
 	}
+	called := &subscriptionNames{api: api}
 	rows := make([][]string, len(ds))
 	for i, d := range ds {
 		kind := ""
 		if d.Event != nil {
 			kind = d.Event.Type
 		}
-		rows[i] = []string{d.ID, d.State, d.Subscription, kind, strings.Join(d.Keys, ", "), strconv.Itoa(d.Attempts), d.Reason, optionalMoment(d.DueAt), moment(d.UpdatedAt)}
+		rows[i] = []string{d.ID, d.State, short(called.of(ctx, d.Subscription)), kind, strings.Join(d.Keys, ", "), strconv.Itoa(d.Attempts), d.Reason, optionalMoment(d.DueAt), moment(d.UpdatedAt)}
 	}
 	return table(p.stdout, []string{"ID", "STATE", "SUBSCRIPTION", "EVENT", "KEY", "ATTEMPTS", "REASON", "DUE", "CHANGED"}, rows)
 }
@@ -110,6 +112,7 @@ func (c *getDeliveryCmd) Run(ctx context.Context, p *program) error {
 	if c.Output == "json" {
 		return printJSON(p.stdout, d)
 	}
+	called := &subscriptionNames{api: api}
 	last := d.Reason
 	if d.Status != 0 {
 		last = strings.TrimSpace(last + " " + strconv.Itoa(d.Status))
@@ -120,7 +123,7 @@ func (c *getDeliveryCmd) Run(ctx context.Context, p *program) error {
 	pairs := [][2]string{
 		{"id", d.ID},
 		{"state", d.State},
-		{"subscription", d.Subscription},
+		{"subscription", called.both(ctx, d.Subscription)},
 		{"keys", strings.Join(d.Keys, ", ")},
 		{"attempts", strconv.Itoa(d.Attempts)},
 		{"last try", last},

@@ -154,12 +154,12 @@ func TestBulkRetriesAndDiscardsAreAskedForFirstAndFollowed(t *testing.T) {
 		t.Errorf("discard of none: %+v", got)
 	}
 	got = call(t, env, "deliveries", "retry", "--all", "--yes")
-	if got.code != exitOK || !strings.Contains(got.stdout, ": done, 11 of 11") {
+	if got.code != exitOK || !strings.Contains(got.stdout, ": done, 11 of 11 asked for again; what fails again is a dead letter again: rowcall deliveries list\n") {
 		t.Errorf("retry: %+v", got)
 	}
 	waitFor(t, time.Minute, "all but one have arrived", func() bool { return r.Counts().Succeeded == 11 }, w.gateway.tail)
 	list := call(t, env, "jobs", "list")
-	if list.code != exitOK || strings.Count(list.stdout, "job_") != 2 || !strings.Contains(list.stdout, j.ID) {
+	if list.code != exitOK || strings.Count(list.stdout, "job_") != 2 || strings.Contains(list.stdout, "sub_") || !strings.Contains(list.stdout, "  all  ") || !strings.Contains(list.stdout, j.ID) {
 		t.Errorf("list: %+v", list)
 	}
 	if got := call(t, env, "jobs", "get", j.ID); got.code != exitOK || !strings.Contains(got.stdout, "discard") {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -312,6 +313,34 @@ func TestAReplaySharesTheEndpointWithItsSubscription(t *testing.T) {
 		t.Errorf("resume: %+v", got)
 	}
 	waitFor(t, time.Minute, "it goes on", func() bool { return state(slow.ID).Delivered > still }, w.gateway.tail)
+	// One that is interrupted goes on, and says how it is ended.
+	interrupted := rowcall(t, env, "replay", "items", "--from=1", "--rate=1")
+	var said strings.Builder
+	interrupted.Stderr = &said
+	if err := interrupted.Start(); err != nil {
+		t.Fatal(err)
+	}
+	second := ""
+	waitFor(t, time.Minute, "it has begun", func() bool {
+		page, err := w.api.Jobs(t.Context(), client.JobQuery{State: "running"})
+		if err != nil || len(page.Items) < 2 {
+			return false
+		}
+		second = page.Items[0].ID
+		return true
+	}, w.gateway.tail)
+	if err := interrupted.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := interrupted.Wait(); interrupted.ProcessState.ExitCode() != exitFailed {
+		t.Errorf("interrupted: %v", err)
+	}
+	if want := "rowcall: interrupted; " + second + " goes on by itself: rowcall jobs get " + second + " shows it, rowcall jobs cancel " + second + " ends it\n"; said.String() != want {
+		t.Errorf("interrupted: %q, want %q", said.String(), want)
+	}
+	if got := call(t, env, "jobs", "cancel", second); got.code != exitOK || !strings.Contains(got.stdout, "items (sub_") {
+		t.Errorf("cancel: %+v", got)
+	}
 	if got, err := w.api.CancelReplay(t.Context(), slow.ID); err != nil || got.State != "cancelled" || got.EndedAt == nil {
 		t.Errorf("cancel: %+v, %v", got, err)
 	}

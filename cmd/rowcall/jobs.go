@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 
@@ -42,10 +43,11 @@ func (c *listJobsCmd) Run(ctx context.Context, p *program) error {
 	if c.Output == "json" {
 		return printJSON(p.stdout, jobs)
 	}
+	called := &subscriptionNames{api: api}
 	rows := make([][]string, len(jobs))
 	for i, j := range jobs {
 		number := func(n int64) string { return strconv.FormatInt(n, 10) }
-		rows[i] = []string{j.ID, j.Kind, j.State, j.Subscription, number(j.Total), number(j.Done), number(j.Failed), number(j.Skipped), moment(j.CreatedAt)}
+		rows[i] = []string{j.ID, j.Kind, j.State, short(cmp.Or(called.of(ctx, j.Subscription), "all")), number(j.Total), number(j.Done), number(j.Failed), number(j.Skipped), moment(j.CreatedAt)}
 	}
 	return table(p.stdout, []string{"ID", "KIND", "STATE", "SUBSCRIPTION", "TOTAL", "DONE", "FAILED", "SKIPPED", "CREATED"}, rows)
 }
@@ -69,6 +71,7 @@ func (o *oneJob) ask(ctx context.Context, p *program, call func(*client.Client, 
 	if o.Output == "json" {
 		return printJSON(p.stdout, j)
 	}
+	called := &subscriptionNames{api: api}
 	state := j.State
 	if j.Reason != "" {
 		state += " (" + j.Reason + ")"
@@ -77,7 +80,7 @@ func (o *oneJob) ask(ctx context.Context, p *program, call func(*client.Client, 
 		{"id", j.ID},
 		{"kind", j.Kind},
 		{"state", state},
-		{"subscription", j.Subscription},
+		{"subscription", cmp.Or(called.both(ctx, j.Subscription), "all")},
 		{"total", strconv.FormatInt(j.Total, 10)},
 		{"done", strconv.FormatInt(j.Done, 10)},
 		{"failed", strconv.FormatInt(j.Failed, 10)},

@@ -66,7 +66,9 @@ func (c *replayCmd) Run(ctx context.Context, p *program) error {
 		_, err = fmt.Fprintln(p.stdout, text)
 		return err
 	}
-	made, err := api.CreateReplay(ctx, r)
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	made, err := api.CreateReplay(context.WithoutCancel(ctx), r)
 	if err != nil {
 		return answered(err)
 	}
@@ -117,12 +119,12 @@ func (p *program) followReplay(ctx context.Context, api *client.Client, r client
 		}
 		select {
 		case <-ctx.Done():
-			return r, fmt.Errorf("%s goes on by itself: %w", r.ID, ctx.Err())
+			return r, goesOn(ctx, r.ID, nil)
 		case <-tick.C:
 		}
 		next, err := api.Replay(ctx, r.ID)
 		if err != nil {
-			return r, fmt.Errorf("%s goes on by itself: %w", r.ID, answered(err))
+			return r, goesOn(ctx, r.ID, err)
 		}
 		r = next
 	}

@@ -177,6 +177,15 @@ func TestACommitReachesItsWebhookAndEveryCommandSeesIt(t *testing.T) {
 	receiver.Script(func(hooktest.Delivery) hooktest.Reply { return hooktest.Reply{Status: 422} })
 	execSQL(t, database, "INSERT INTO orders VALUES (3, 'c'), (4, 'd')")
 	eventually(t, env, "public.orders/id=4", "deliveries", "list", "--state=retrying", "--since=1h")
+	if got := call(t, env, "deliveries", "list", "--subscription=every"); got.code != exitOK || strings.Count(got.stdout, "  every  ") != 2 || strings.Contains(got.stdout, "sub_") {
+		t.Errorf("deliveries list by name: %+v", got)
+	}
+	if got := call(t, env, "dead-ranges", "list", "--subscription=every"); got.code != exitOK {
+		t.Errorf("dead-ranges list by name: %+v", got)
+	}
+	if got := call(t, env, "deliveries", "list", "--subscription=nobody"); got.code != exitFailed || !strings.Contains(got.stderr, `none called "nobody"`) {
+		t.Errorf("deliveries list of nobody: %+v", got)
+	}
 	ids := deliveryIDs(t, env)
 	if got := call(t, env, "deliveries", "get", ids["public.orders/id=3"]); !strings.Contains(got.stdout, "rejected 422") {
 		t.Errorf("deliveries get: %+v", got)

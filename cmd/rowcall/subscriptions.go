@@ -50,6 +50,16 @@ func (o *oneSubscription) find(ctx context.Context, p *program) (*client.Client,
 	return nil, "", fmt.Errorf("find subscription: there is none called %q", o.Subscription)
 }
 
+// connectOf connects, and looks up the id of a subscription where one is named.
+func (f *clientFlags) connectOf(ctx context.Context, p *program, subscription string) (*client.Client, string, error) {
+	if subscription == "" {
+		api, err := f.connect(p)
+		return api, "", err
+	}
+	one := oneSubscription{*f, subscription}
+	return one.find(ctx, p)
+}
+
 // printSubscription shows a subscription.
 func (f *clientFlags) printSubscription(p *program, sub client.Subscription) error {
 	if f.Output == "json" {

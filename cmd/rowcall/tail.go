@@ -38,25 +38,20 @@ Examples:
 
 // Run follows until it is interrupted.
 func (c *tailCmd) Run(ctx context.Context, p *program) error {
-	var api *client.Client
-	var err error
 	q := client.TailQuery{Of: c.Of, Outcome: c.Outcome, Type: c.Type, Key: c.Key}
 	if c.Of == "both" {
 		q.Of = ""
 	}
-	if c.Subscription == "" {
-		api, err = c.connect(p)
-	} else {
-		one := oneSubscription{c.clientFlags, c.Subscription}
-		api, q.Subscription, err = one.find(ctx, p)
-	}
+	api, id, err := c.connectOf(ctx, p, c.Subscription)
+	q.Subscription = id
 	if err != nil {
 		return err
 	}
+	called := &subscriptionNames{api: api}
 	const shortest, longest = time.Second, 15 * time.Second
 	wait := shortest
 	for {
-		err := c.follow(ctx, p, api, &q, func() { wait = shortest })
+		err := c.follow(ctx, p, called, &q, func() { wait = shortest })
 		if problem, ok := errors.AsType[*client.Problem](err); ok && problem.Status < http.StatusInternalServerError && problem.Type != client.RateLimited {
 			return answered(err)
 		}
@@ -80,21 +75,21 @@ func (c *tailCmd) Run(ctx context.Context, p *program) error {
 type errOutput struct{ error }
 
 // follow prints one connection's messages until it breaks, which is its error.
-func (c *tailCmd) follow(ctx context.Context, p *program, api *client.Client, q *client.TailQuery, works func()) error {
-	for m, err := range api.Tail(ctx, *q) {
+func (c *tailCmd) follow(ctx context.Context, p *program, called *subscriptionNames, q *client.TailQuery, works func()) error {
+	for m, err := range called.api.Tail(ctx, *q) {
 		if err != nil {
 			return err
 		}
 		works()
 		q.After = m.ID
-		if err := c.print(p, m); err != nil {
+		if err := c.print(ctx, p, called, m); err != nil {
 			return err
 		}
 	}
 	return errors.New("the stream has ended")
 }
 
-func (c *tailCmd) print(p *program, m client.TailMessage) error {
+func (c *tailCmd) print(ctx context.Context, p *program, called *subscriptionNames, m client.TailMessage) error {
 	var err error
 	switch {
 	case m.Start != nil:
@@ -128,7 +123,7 @@ func (c *tailCmd) print(p *program, m client.TailMessage) error {
 			made = " (" + stages(t) + ")"
 		}
 		_, err = fmt.Fprintf(p.stdout, "%s  attempt  %s  %s  %s  try %d, %s, %.0f ms%s, %s\n", clock(a.At), offsetText(a.Sequence), clean(a.Type), clean(a.Key),
-			a.Attempt.Attempt, clean(what), a.DurationMS, made, a.Subscription)
+			a.Attempt.Attempt, clean(what), a.DurationMS, made, clean(called.of(ctx, a.Subscription)))
 	}
 	if err != nil {
 		return errOutput{err}
