@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,11 +60,8 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 		return fmt.Errorf("make guard: %w", err)
 	}
 	var findings []finding
-	for _, w := range p.settings.warnings {
+	for _, w := range slices.Concat(p.settings.warnings, p.settings.ignored(p.environ)) {
 		findings = append(findings, finding{"config", "warning", w.setting + " " + w.problem, w.remedy})
-	}
-	for _, name := range p.settings.unknownEnv(p.environ) {
-		findings = append(findings, finding{"config", "warning", name + " is no setting, and is ignored", "correct it where it is misspelt; rowcall serve --help shows the settings"})
 	}
 	findings = append(findings, checkHere(ctx, config)...)
 	found, there := checkStore(ctx, config)

@@ -275,9 +275,9 @@ func (s *settings) duration(key, text string, least time.Duration) time.Duration
 	d, err := subscriptions.ParseDuration(text)
 	switch {
 	case err != nil:
-		s.add(fault{envName(key), fmt.Sprintf("is %q, which is not a duration", text), "write it as 90s, 12h or 7d"})
+		s.add(fault{s.called(key), fmt.Sprintf("is %q, which is not a duration", text), "write it as 90s, 12h or 7d"})
 	case d.D() < least:
-		s.add(fault{envName(key), fmt.Sprintf("is %q, which is too short", text), "give it at least " + least.String()})
+		s.add(fault{s.called(key), fmt.Sprintf("is %q, which is too short", text), "give it at least " + least.String()})
 	}
 	return d.D()
 }
@@ -286,9 +286,9 @@ func (s *settings) size(key, text string, least int64) int64 {
 	n, err := parseSize(text)
 	switch {
 	case err != nil:
-		s.add(fault{envName(key), fmt.Sprintf("is %q, which is not a size", text), "write it as 512MiB or 32GiB, or as a number of bytes"})
+		s.add(fault{s.called(key), fmt.Sprintf("is %q, which is not a size", text), "write it as 512MiB or 32GiB, or as a number of bytes"})
 	case n < least:
-		s.add(fault{envName(key), fmt.Sprintf("is %q, which is too small", text), fmt.Sprintf("give it at least %d bytes", least)})
+		s.add(fault{s.called(key), fmt.Sprintf("is %q, which is too small", text), fmt.Sprintf("give it at least %d bytes", least)})
 	}
 	return n
 }
@@ -296,7 +296,7 @@ func (s *settings) size(key, text string, least int64) int64 {
 func (s *settings) rate(key, text string) float64 {
 	n, err := strconv.ParseFloat(text, 64)
 	if err != nil || !(n >= 0 && n <= 1e6) { // NaN is no rate
-		s.add(fault{envName(key), fmt.Sprintf("is %q", text), "write requests a second, as in 500, or 0 for no limit"})
+		s.add(fault{s.called(key), fmt.Sprintf("is %q", text), "write requests a second, as in 500, or 0 for no limit"})
 	}
 	return n
 }
@@ -307,7 +307,7 @@ func (s *settings) oneOf(key, text string, allowed ...string) string {
 			return text
 		}
 	}
-	s.add(fault{envName(key), fmt.Sprintf("is %q", text), "write " + strings.Join(allowed, " or ")})
+	s.add(fault{s.called(key), fmt.Sprintf("is %q", text), "write " + strings.Join(allowed, " or ")})
 	return text
 }
 

@@ -250,6 +250,13 @@ func TestVariablesThatNobodyReadsAreReported(t *testing.T) {
 	if d := cmp.Diff([]string{"ROWCALL_EGRES_ALLOW", "ROWCALL_LISTEN_FILE"}, got); d != "" {
 		t.Error(d)
 	}
+	env := append(required()[1:], "ROWCALL_DATABASE_URL=postgres://a@127.0.0.1:1/app", "ROWCALL_DATABASE_WAIT=0s", "ROWCALL_EGRES_ALLOW=private")
+	for _, command := range []string{"serve", "check"} {
+		got := call(t, env, command)
+		if said := got.stdout + got.stderr; got.code != exitFailed || !strings.Contains(said, "ROWCALL_EGRES_ALLOW") || !strings.Contains(said, "did you mean ROWCALL_EGRESS_ALLOW?") {
+			t.Errorf("%s: %+v", command, got)
+		}
+	}
 }
 
 func TestTablesAreSplitOutsideOfQuotes(t *testing.T) {

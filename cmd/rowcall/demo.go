@@ -21,8 +21,8 @@ type demoCmd struct {
 	Deliveries int    `placeholder:"N" help:"End after N verified deliveries: exit code 0, or 1 if they do not come in time."`
 	Timeout    string `default:"1m" placeholder:"DURATION" help:"How long those deliveries may take; by default ${default}."`
 	Rate       string `default:"2" placeholder:"N" help:"Transactions a second that the shop makes; by default ${default}."`
-	Listen     string `default:"127.0.0.1:0" placeholder:"HOST:PORT" help:"Address of rowcall's API; by default a free port of this machine."`
-	LogLevel   string `default:"error" placeholder:"LEVEL" help:"What rowcall itself logs: debug, info, warn or error; by default ${default}."`
+	Listen     string `flagonly:"" default:"127.0.0.1:0" placeholder:"HOST:PORT" help:"Address of rowcall's API; by default a free port of this machine."`
+	LogLevel   string `flagonly:"" default:"error" placeholder:"LEVEL" help:"What rowcall itself logs: debug, info, warn or error; by default ${default}."`
 }
 
 // Help is shown below the summary.

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,6 +56,52 @@ func TestTheTablesOfSettingsAreThoseOfServe(t *testing.T) {
 				t.Errorf("%s lacks %s", page, name)
 			}
 		}
+	}
+}
+
+// A variable that is set for one command is not taken by another: beside settings, the
+// environment says which instance to ask, and how to print its answer.
+func TestTheEnvironmentGivesSettingsAndConnectionsAndNoOtherFlags(t *testing.T) {
+	t.Parallel()
+	s := &settings{env: lookupIn(nil), names: settingNames()}
+	parser, err := newParser(new(commands), &program{settings: s}, func(int) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	some := 0
+	for _, node := range parser.Model.Leaves(false) {
+		allowed := []string{"url", "api-key", "output", "config"}
+		switch strings.Fields(node.Path())[0] {
+		case "serve", "check":
+			continue
+		case "migrate":
+			allowed = []string{"database-url", "database-wait", "log-level", "log-format", "config"}
+		case "health":
+			allowed = []string{"listen", "tls-cert-file", "tls-key-file", "config"}
+		}
+		for _, group := range node.AllFlags(false) {
+			for _, flag := range group {
+				if s.reads(flag) && !slices.Contains(allowed, flag.Name) {
+					t.Errorf("%s: --%s is read from the environment", node.Path(), flag.Name)
+				}
+				some++
+			}
+		}
+	}
+	if some < 50 {
+		t.Errorf("%d flags", some)
+	}
+	var cli commands
+	environ := []string{"ROWCALL_TIMEOUT=9s", "ROWCALL_FORMAT=raw", "ROWCALL_NAME=x", "ROWCALL_URL=http://there", "ROWCALL_OUTPUT=json"}
+	s.env = lookupIn(environ)
+	if parser, err = newParser(&cli, &program{settings: s}, func(int) {}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse([]string{"subs", "create", "--format=cloudevents"}); err != nil {
+		t.Fatal(err)
+	}
+	if c := cli.Subscriptions.Create; c.Timeout != "" || c.Format != "cloudevents" || c.Name != "" || c.URL != "http://there" || c.Output != "json" {
+		t.Errorf("%+v", c)
 	}
 }
 

@@ -124,7 +124,7 @@ func newParser(cli *commands, p *program, exit func(int)) (*kong.Kong, error) {
 			"at least once, in order per key, through outages."),
 		kong.ExplicitGroups([]kong.Group{{Key: "client", Title: "Clients of a running instance (ROWCALL_URL, ROWCALL_API_KEY):"}}),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
-		kong.ValueFormatter(explain),
+		kong.ValueFormatter(p.settings.explain),
 		kong.Writers(p.stdout, p.stderr),
 		kong.Exit(exit),
 		kong.Resolvers(p.settings),
@@ -132,8 +132,8 @@ func newParser(cli *commands, p *program, exit func(int)) (*kong.Kong, error) {
 }
 
 // explain adds a flag's environment variable to its help.
-func explain(value *kong.Value) string {
-	if value.Flag == nil || value.Name == "help" {
+func (s *settings) explain(value *kong.Value) string {
+	if value.Flag == nil || !s.reads(value.Flag) {
 		return value.Help
 	}
 	return strings.TrimSpace(value.Help + " [" + envName(value.Name) + "]")

@@ -108,7 +108,7 @@ func TestExitCodesTellUsageFromFailure(t *testing.T) {
 			args: []string{"health", "--listen=127.0.0.1:1"}, code: exitFailed, stderr: "probe instance",
 		},
 		"a duration that is none is configuration": {
-			args: []string{"health", "--timeout=soon"}, code: exitUsage, stderr: `ROWCALL_TIMEOUT is "soon"`,
+			args: []string{"health", "--timeout=soon"}, code: exitUsage, stderr: `--timeout is "soon"`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -56,8 +56,8 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range p.settings.unknownEnv(p.environ) {
-		config.logger.Warn().Str("variable", name).Msg("unknown variable is ignored: is it misspelt?")
+	for _, w := range p.settings.ignored(p.environ) {
+		config.logger.Warn().Str("setting", w.setting).Str("problem", w.problem).Str("remedy", w.remedy).Msg("variable of the environment is ignored")
 	}
 	for _, w := range p.settings.warnings {
 		config.logger.Warn().Str("setting", w.setting).Str("problem", w.problem).Str("remedy", w.remedy).Msg("setting is weaker than it could be")

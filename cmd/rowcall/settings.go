@@ -28,6 +28,11 @@ const (
 // environment, else from the configuration file. (kong's own order is the other
 // way round, and it stops at the first fault; both are why this exists.)
 //
+// Flags that are settings of serve are read so, and those that say which instance to
+// ask and how to print its answer; any other flag counts where it is written, so that
+// a variable set for one command is not taken by another. The tag flagonly makes one
+// of the latter of a flag that is called as a setting.
+//
 // A flag --some-name is ROWCALL_SOME_NAME in the environment and some_name in
 // the file. A flag that carries the tag secret may also be given as the name of
 // a file that holds it: ROWCALL_SOME_NAME_FILE, some_name_file. An environment
@@ -99,7 +104,7 @@ func (s *settings) Validate(*kong.Application) error { return nil }
 // Resolve implements kong.Resolver.
 func (s *settings) Resolve(kctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 	key := fileKey(flag.Name)
-	if key == "help" {
+	if !s.reads(flag) {
 		return nil, nil
 	}
 	value, from, ok := s.lookup(key, flag.Tag.Has("secret"))
@@ -117,6 +122,20 @@ func (s *settings) Resolve(kctx *kong.Context, _ *kong.Path, flag *kong.Flag) (a
 		}
 	}
 	return value, nil
+}
+
+// reads reports whether a flag may be given by the environment.
+func (s *settings) reads(flag *kong.Flag) bool {
+	_, known := s.names[fileKey(flag.Name)]
+	return (known || flag.Name == "output") && !flag.Tag.Has("flagonly")
+}
+
+// called is how a person writes a setting, or a flag that is none.
+func (s *settings) called(key string) string {
+	if _, known := s.names[key]; known || s.names == nil {
+		return envName(key)
+	}
+	return "--" + strings.ReplaceAll(key, "_", "-")
 }
 
 // refuseSecretFlags records a fault for every secret that stands on the command
@@ -262,6 +281,14 @@ func (s *settings) known(key string) bool {
 
 // nearest is the remedy for a key that does not exist.
 func (s *settings) nearest(key string) string {
+	if near, ok := s.near(key); ok {
+		return "did you mean " + near + "?"
+	}
+	return "see rowcall serve --help for the settings there are"
+}
+
+// near is the key that looks most like another; false where none does.
+func (s *settings) near(key string) (string, bool) {
 	best, distance := "", len(key)/2+1
 	names := maps.Clone(s.names)
 	for name := range declarationKeys {
@@ -273,10 +300,7 @@ func (s *settings) nearest(key string) string {
 			best, distance = name, d
 		}
 	}
-	if best == "" {
-		return "see rowcall serve --help for the settings there are"
-	}
-	return "did you mean " + best + "?"
+	return best, best != ""
 }
 
 // unknownEnv returns the ROWCALL_ variables that no command reads: most likely
@@ -297,6 +321,20 @@ func (s *settings) unknownEnv(environ []string) []string {
 	}
 	slices.Sort(unknown)
 	return unknown
+}
+
+// ignored is a warning for every variable that nobody reads.
+func (s *settings) ignored(environ []string) []fault {
+	var found []fault
+	for _, name := range s.unknownEnv(environ) {
+		remedy := "see rowcall serve --help for the settings there are"
+		near, _ := s.near(strings.ToLower(strings.TrimPrefix(name, envPrefix)))
+		if _, variable := s.names[near]; variable {
+			remedy = "did you mean " + envName(near) + "?"
+		}
+		found = append(found, fault{name, "is no setting, and is ignored", remedy})
+	}
+	return found
 }
 
 // scalar is a YAML value as a flag would be given: a list becomes its items
