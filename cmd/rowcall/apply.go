@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/rowcall/rowcall/api/client"
 )
@@ -17,7 +18,7 @@ type applyCmd struct {
 	Check   bool   `help:"Like --dry-run; exit code 1 where anything would change."`
 	Prune   bool   `help:"Delete the owner's subscriptions that the document does not declare any more."`
 	Secrets bool   `help:"Send credentials again: they are never shown, so one that has changed is not seen."`
-	Yes     bool   `short:"y" help:"Do not ask before deleting."`
+	Yes     bool   `short:"y" help:"Do not ask before deleting, and before taking over what was made by hand."`
 }
 
 // Help is shown below the summary.
@@ -26,9 +27,15 @@ func (applyCmd) Help() string {
 
 A document declares subscriptions by name, with members as in the API; what it
 leaves out gets its default. ${NAME} in a text is the environment variable,
-${file:/path} the content of a file; $${ stands for itself. Those that apply makes are labelled rowcall/owner=<owner>,
-and --prune deletes none but these. To apply a document again changes nothing. A secret (the signing secret) counts for what
-is made; of what exists it is neither compared nor sent: rowcall subs rotate-secret makes another.
+${file:/path} the content of a file; $${ stands for itself. To apply a document
+again changes nothing.
+
+Those that apply makes, or takes over, are labelled rowcall/owner=<owner>, and
+--prune deletes none but these. To delete, and to take over what nobody declared,
+it asks, or wants --yes.
+
+A secret (the signing secret) counts for what is made; of what exists it is neither
+compared nor sent: rowcall subs rotate-secret makes another.
 
   owner: billing
   subscriptions:
@@ -50,6 +57,7 @@ type step struct {
 	Action  string   `json:"action"` // create, update, delete
 	Name    string   `json:"name"`
 	Changes []change `json:"changes,omitempty"`
+	Takes   string   `json:"takes_over_for,omitempty"` // the owner that it gets, who was nobody's
 	id      string
 	version int64
 	body    any
@@ -94,8 +102,8 @@ func (c *applyCmd) Run(ctx context.Context, p *program) error {
 	if c.DryRun || c.Check {
 		return nil
 	}
-	if deletes := countDeletes(steps); deletes > 0 && !c.Yes {
-		if err := p.agree(fmt.Sprintf("%s will be deleted, with all that they are owed. Go on?", plural(deletes, "subscription"))); err != nil {
+	if question := grave(steps); question != "" && !c.Yes {
+		if err := p.agree(question + " Go on?"); err != nil {
 			return err
 		}
 	}
@@ -107,13 +115,24 @@ func (c *applyCmd) Run(ctx context.Context, p *program) error {
 	return nil
 }
 
-func countDeletes(steps []step) (n int) {
+// grave says what of the steps is to be agreed to; empty: nothing.
+func grave(steps []step) (text string) {
+	takes, deletes := 0, 0
 	for _, s := range steps {
+		if s.Takes != "" {
+			takes++
+		}
 		if s.Action == "delete" {
-			n++
+			deletes++
 		}
 	}
-	return n
+	if takes > 0 {
+		text = plural(takes, "subscription") + " that nobody declared will be taken over."
+	}
+	if deletes > 0 {
+		text += " " + plural(deletes, "subscription") + " will be deleted, with all that they are owed."
+	}
+	return strings.TrimSpace(text)
 }
 
 // plan is what is to be done, deletes last: a name is never free for a moment that
@@ -138,9 +157,6 @@ func (c *applyCmd) plan(doc declared, there []client.Subscription) ([]step, erro
 		if owner != "" && owner != doc.owner {
 			return nil, fmt.Errorf("apply: subscription %q belongs to owner %q: declare it there alone", d.name, owner)
 		}
-		if owner == "" {
-			disown(d.want, d.body) // it was made by somebody else, and is never pruned
-		}
 		has, err := shape(sub.Spec)
 		if err != nil {
 			return nil, err
@@ -155,7 +171,11 @@ func (c *applyCmd) plan(doc declared, there []client.Subscription) ([]step, erro
 			}
 		}
 		if len(changes) > 0 {
-			steps = append(steps, step{Action: "update", Name: d.name, Changes: changes, id: sub.ID, version: sub.Version, body: patch})
+			next := step{Action: "update", Name: d.name, Changes: changes, id: sub.ID, version: sub.Version, body: patch}
+			if owner == "" {
+				next.Takes = doc.owner
+			}
+			steps = append(steps, next)
 		}
 	}
 	if c.Prune {
@@ -211,6 +231,9 @@ func (c *applyCmd) show(p *program, steps []step, declared int) error {
 			same--
 		}
 		fmt.Fprintf(p.stdout, "%s %s %s\n", signs[s.Action], s.Action, clean(s.Name))
+		if s.Takes != "" {
+			fmt.Fprintf(p.stdout, "    ! nobody declared it: it will be managed by %s, and --prune will delete it once the document drops it\n", clean(s.Takes))
+		}
 		for _, ch := range s.Changes {
 			if s.Action == "create" {
 				fmt.Fprintf(p.stdout, "    %s: %s\n", clean(ch.Path), valueText(ch.New))

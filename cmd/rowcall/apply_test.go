@@ -87,14 +87,21 @@ subscriptions:
 	if strings.Contains(list, ":9/all") || !strings.Contains(list, "by-hand") || !strings.Contains(list, "paid") {
 		t.Errorf("left:\n%s", list)
 	}
-	// What somebody else made may be declared, and is never deleted.
+	// What somebody made by hand is taken over where that is agreed to, and is the owner's then.
 	byHand := "owner: billing\nsubscriptions:\n  - {name: by-hand, events: [x.y], compact: true, endpoint: {url: 'http://127.0.0.1:9/h'}}\n"
-	want(apply(byHand), exitOK, "~ update by-hand\n    compact: (default) -> true\n= 0 unchanged\n")
-	want(apply(byHand), exitOK, "= 1 unchanged\n")
-	want(apply("owner: billing\nsubscriptions: []\n", "--prune", "--yes"), exitOK, "- delete paid\n")
-	if list := call(t, env, "subs", "list").stdout; !strings.Contains(list, "by-hand") {
-		t.Errorf("left:\n%s", list)
+	takes := "~ update by-hand\n    ! nobody declared it: it will be managed by billing, and --prune will delete it once the document drops it\n" +
+		"    compact: (default) -> true\n    labels.rowcall/owner: (default) -> \"billing\"\n= 0 unchanged\n"
+	want(apply(byHand, "--dry-run"), exitOK, takes)
+	if got := apply(byHand); got.code != exitUsage || !strings.Contains(got.stderr, "1 subscription that nobody declared will be taken over. Go on?") {
+		t.Errorf("nobody agreed: %+v", got)
 	}
+	want(apply(strings.Replace(byHand, "owner: billing\n", "", 1), "--dry-run"), exitOK, "~ update by-hand\n    compact: (default) -> true\n")
+	want(apply(byHand, "--yes"), exitOK, takes)
+	want(apply(byHand), exitOK, "= 1 unchanged\n")
+	if got := apply(strings.Replace(byHand, "billing", "another", 1), "--yes"); got.code != exitFailed || !strings.Contains(got.stderr, `belongs to owner "billing"`) {
+		t.Errorf("another owner: %+v", got)
+	}
+	want(apply("owner: billing\nsubscriptions: []\n", "--prune", "--yes"), exitOK, "- delete by-hand\n", "- delete paid\n")
 }
 
 func TestASigningSecretOfADocumentIsNeverShownAndItsLimitsAreSaid(t *testing.T) {

@@ -114,15 +114,3 @@ func withSecrets(patch, body map[string]any) map[string]any {
 	}
 	return out
 }
-
-// disown takes the mark away again.
-func disown(objects ...map[string]any) {
-	for _, o := range objects {
-		if labels, ok := o["labels"].(map[string]any); ok {
-			delete(labels, ownerLabel)
-			if len(labels) == 0 {
-				delete(o, "labels")
-			}
-		}
-	}
-}
