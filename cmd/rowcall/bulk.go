@@ -72,7 +72,7 @@ func (b *bulkFlags) run(ctx context.Context, p *program, action string,
 	}
 	if b.Delivery != "" {
 		if err := single(api, ctx, b.Delivery); err != nil {
-			return answered(err)
+			return answeredOf(err, "delivery", b.Delivery, "rowcall deliveries list")
 		}
 		if b.Output == "json" {
 			return printJSON(p.stdout, map[string]string{"id": b.Delivery, "action": action})

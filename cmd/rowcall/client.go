@@ -66,6 +66,15 @@ func answered(err error) error {
 	}
 }
 
+// answeredOf is answered of what a person has named: that it is not there says what
+// it is, and the command that lists what there is.
+func answeredOf(err error, noun, id, list string) error {
+	if problem, ok := errors.AsType[*client.Problem](err); ok && problem.Type == client.NotFound {
+		return fmt.Errorf("there is no %s %q, or no longer (%s shows those there are)", noun, id, list)
+	}
+	return answered(err)
+}
+
 // collect reads a list, page by page, up to limit items (0: all).
 func collect[T any](ctx context.Context, limit int, list func(context.Context, client.PageQuery) (client.Page[T], error)) ([]T, error) {
 	if limit < 0 {

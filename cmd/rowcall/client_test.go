@@ -29,9 +29,9 @@ func TestALongNameLeavesRoomInATable(t *testing.T) {
 func TestWhoDeletesASubscriptionIsToldWhatItIsOwed(t *testing.T) {
 	t.Parallel()
 	for want, balance := range map[string]client.Balance{
-		"no event that it is owed":           {Matched: 7, Delivered: 5, Discarded: 2},
-		"1 event that it is owed: 1 blocked": {Matched: 1, Blocked: 1},
-		"29 events that it is owed: 20 waiting in the log, 2 retrying, 1 blocked, 4 dead letters, 2 in dead ranges": {
+		"no events":           {Matched: 7, Delivered: 5, Discarded: 2},
+		"1 event (1 blocked)": {Matched: 1, Blocked: 1},
+		"29 events (20 waiting in the log, 2 retrying, 1 blocked, 4 dead letters, 2 in dead ranges)": {
 			Matched: 40, Delivered: 11, Waiting: 20, Retrying: 2, Blocked: 1, Dead: 4, DeadRanges: 2,
 		},
 	} {

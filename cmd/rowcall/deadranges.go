@@ -91,7 +91,7 @@ func (c *retryDeadRangeCmd) Run(ctx context.Context, p *program) error {
 	defer stop()
 	made, err := api.RetryDeadRange(context.WithoutCancel(ctx), c.Range)
 	if err != nil {
-		return answered(err)
+		return answeredOf(err, "dead range", c.Range, "rowcall dead-ranges list")
 	}
 	return p.showReplay(ctx, api, made, c.Detach, c.Output)
 }
@@ -115,7 +115,7 @@ func (c *discardDeadRangeCmd) Run(ctx context.Context, p *program) error {
 	if !c.Yes {
 		r, err := api.DeadRange(ctx, c.Range)
 		if err != nil {
-			return answered(err)
+			return answeredOf(err, "dead range", c.Range, "rowcall dead-ranges list")
 		}
 		if err := p.agree(fmt.Sprintf("%s at most (%s), offsets %s to %s, will be discarded for good. Go on?",
 			plural(int(r.Count), "event"), bytesText(r.Bytes), offsetText(r.From), offsetText(r.Past))); err != nil {
@@ -123,7 +123,7 @@ func (c *discardDeadRangeCmd) Run(ctx context.Context, p *program) error {
 		}
 	}
 	if err := api.DiscardDeadRange(ctx, c.Range); err != nil {
-		return answered(err)
+		return answeredOf(err, "dead range", c.Range, "rowcall dead-ranges list")
 	}
 	if c.Output == "json" {
 		return printJSON(p.stdout, map[string]string{"id": c.Range, "state": "discarded"})

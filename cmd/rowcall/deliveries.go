@@ -107,7 +107,7 @@ func (c *getDeliveryCmd) Run(ctx context.Context, p *program) error {
 	}
 	d, err := api.Delivery(ctx, c.Delivery)
 	if err != nil {
-		return answered(err)
+		return answeredOf(err, "delivery", c.Delivery, "rowcall deliveries list")
 	}
 	if c.Output == "json" {
 		return printJSON(p.stdout, d)

@@ -70,7 +70,7 @@ func (c *getEventCmd) Run(ctx context.Context, p *program) error {
 	}
 	e, err := api.Event(ctx, c.Event)
 	if err != nil {
-		return answered(err)
+		return answeredOf(err, "event", c.Event, "rowcall events list")
 	}
 	if c.Output == "json" {
 		return printJSON(p.stdout, e)

@@ -66,7 +66,7 @@ func (o *oneJob) ask(ctx context.Context, p *program, call func(*client.Client, 
 	}
 	j, err := call(api, ctx, o.Job)
 	if err != nil {
-		return answered(err)
+		return answeredOf(err, "job", o.Job, "rowcall jobs list")
 	}
 	if o.Output == "json" {
 		return printJSON(p.stdout, j)

@@ -120,7 +120,7 @@ func (c *revokeKeyCmd) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	if err := api.RevokeAPIKey(ctx, c.Key); err != nil {
-		return answered(err)
+		return answeredOf(err, "key", c.Key, "rowcall keys list")
 	}
 	if c.Output == "json" {
 		return printJSON(p.stdout, map[string]string{"revoked": c.Key})

@@ -36,7 +36,7 @@ func (c *logCmd) Run(ctx context.Context, p *program) error {
 	if err := fields(p.stdout,
 		[2]string{"bytes", fmt.Sprintf("%s of %s, %d %%", bytesText(l.Bytes), bytesText(l.MaxBytes), l.Percent)},
 		[2]string{"oldest", optionalMoment(l.OldestAt)},
-		[2]string{"offsets", l.Oldest + " to " + l.Head},
+		[2]string{"offsets", offsetText(l.Oldest) + " to " + offsetText(l.Head)},
 		[2]string{"retention", l.Retention},
 	); err != nil || len(l.Pins) == 0 {
 		return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -108,13 +109,26 @@ func execute(ctx context.Context, p *program, args []string) error {
 	if err != nil {
 		name := "rowcall"
 		if pe, ok := errors.AsType[*kong.ParseError](err); ok && pe.Context.Selected() != nil {
-			name = pe.Context.Selected().FullPath()
+			node := pe.Context.Selected()
+			name += " " + commandPath(node)
+			if last := args[len(args)-1]; len(node.Children) > 0 && (last == node.Name || slices.Contains(node.Aliases, last)) {
+				return execute(ctx, p, append(slices.Clone(args), "--help")) // which of its commands is meant?
+			}
 		}
 		return usageError{fmt.Errorf("%w (%s --help explains)", err, name)}
 	}
 	p.settings.refuseSecretFlags(kctx)
 	kctx.BindTo(ctx, (*context.Context)(nil))
 	return kctx.Run(p)
+}
+
+// commandPath is a command as it is written, without the other names that it has.
+func commandPath(node *kong.Node) string {
+	path := node.Name
+	for at := node.Parent; at != nil && at.Parent != nil; at = at.Parent {
+		path = at.Name + " " + path
+	}
+	return path
 }
 
 func newParser(cli *commands, p *program, exit func(int)) (*kong.Kong, error) {

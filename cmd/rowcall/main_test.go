@@ -92,9 +92,15 @@ func TestExitCodesTellUsageFromFailure(t *testing.T) {
 		code      int
 		stderr    string // contained in it
 	}{
-		"version is fine":             {args: []string{"version"}},
-		"help is fine":                {args: []string{"serve", "--help"}},
-		"no command shows help":       {},
+		"version is fine":         {args: []string{"version"}},
+		"help is fine":            {args: []string{"serve", "--help"}},
+		"no command shows help":   {},
+		"nor does half a command": {args: []string{"subs"}},
+		"a command has one name":  {args: []string{"subs", "get"}, code: exitUsage, stderr: "(rowcall subscriptions get --help explains)"},
+		"a wrong flag is no configuration": {
+			args: []string{"deliveries", "list", "--since=yesterday"}, env: []string{"ROWCALL_API_KEY=x"}, code: exitUsage,
+			stderr: "the command line has 1 fault\n  --since is",
+		},
 		"an unknown command is usage": {args: []string{"serv"}, code: exitUsage, stderr: `did you mean "serve"?`},
 		"an unknown flag is usage":    {args: []string{"serve", "--nope"}, code: exitUsage, stderr: "rowcall serve --help"},
 		"settings that are missing are configuration": {

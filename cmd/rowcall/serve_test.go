@@ -183,6 +183,12 @@ func TestACommitReachesItsWebhookAndEveryCommandSeesIt(t *testing.T) {
 	if got := call(t, env, "dead-ranges", "list", "--subscription=every"); got.code != exitOK {
 		t.Errorf("dead-ranges list by name: %+v", got)
 	}
+	if got := call(t, env, "jobs", "get", "job_none"); got.code != exitFailed || !strings.Contains(got.stderr, `there is no job "job_none", or no longer (rowcall jobs list shows those there are)`) {
+		t.Errorf("jobs get of none: %+v", got)
+	}
+	if got := call(t, env, "subs", "health", "every"); got.code != exitOK || !strings.Contains(got.stdout, "  2 events (2 retrying)\n") {
+		t.Errorf("health: %+v", got)
+	}
 	if got := call(t, env, "deliveries", "list", "--subscription=nobody"); got.code != exitFailed || !strings.Contains(got.stderr, `none called "nobody"`) {
 		t.Errorf("deliveries list of nobody: %+v", got)
 	}

@@ -69,7 +69,11 @@ type faultsError []fault
 
 func (e faultsError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "the configuration has %s", plural(len(e), "fault"))
+	place := "configuration"
+	if !slices.ContainsFunc(e, func(f fault) bool { return !strings.HasPrefix(f.setting, "--") }) {
+		place = "command line"
+	}
+	fmt.Fprintf(&b, "the %s has %s", place, plural(len(e), "fault"))
 	for _, f := range e {
 		b.WriteString("\n  " + f.String())
 	}

@@ -47,7 +47,7 @@ func (o *oneSubscription) find(ctx context.Context, p *program) (*client.Client,
 			return c, sub.ID, nil
 		}
 	}
-	return nil, "", fmt.Errorf("find subscription: there is none called %q", o.Subscription)
+	return nil, "", fmt.Errorf("find subscription: there is none called %q (rowcall subscriptions list shows those there are)", o.Subscription)
 }
 
 // connectOf connects, and looks up the id of a subscription where one is named.
@@ -339,10 +339,10 @@ func (c *deleteSubscriptionCmd) askFirst(ctx context.Context, p *program, api *c
 	if err != nil {
 		return answered(err)
 	}
-	return p.agree(fmt.Sprintf("%s (%s) will be deleted, with %s. Go on?", clean(sub.Name), id, owedText(h.Balance)))
+	return p.agree(fmt.Sprintf("%s (%s) will be deleted, with all that it is owed: %s. Go on?", clean(sub.Name), id, owedText(h.Balance)))
 }
 
-// owedText is what ends with a subscription.
+// owedText is what a subscription is owed, and ends with it.
 func owedText(b client.Balance) string {
 	var parts []string
 	count := func(n int64, what string) {
@@ -356,9 +356,9 @@ func owedText(b client.Balance) string {
 	count(b.Dead, "dead letters")
 	count(b.DeadRanges, "in dead ranges")
 	if len(parts) == 0 {
-		return "no event that it is owed"
+		return "no events"
 	}
-	return fmt.Sprintf("%s that it is owed: %s", plural(int(b.Waiting+b.Retrying+b.Blocked+b.Dead+b.DeadRanges), "event"), strings.Join(parts, ", "))
+	return fmt.Sprintf("%s (%s)", plural(int(b.Waiting+b.Retrying+b.Blocked+b.Dead+b.DeadRanges), "event"), strings.Join(parts, ", "))
 }
 
 type pauseSubscriptionCmd struct{ oneSubscription }
@@ -416,6 +416,8 @@ func (c *healthSubscriptionCmd) Run(ctx context.Context, p *program) error {
 		{"next probe", optionalMoment(h.NextProbeAt)},
 		{"failure rate", rate},
 		{"last success", optionalMoment(h.LastSuccessAt)},
+		{"delivered", fmt.Sprintf("%d of %s", h.Balance.Delivered, plural(int(h.Balance.Matched), "event"))},
+		{"owed", owedText(h.Balance)},
 		{"held because", optionalWord(h.Hold)},
 		{"it fails with", optionalWord(h.HoldError)},
 		{"held since", optionalMoment(h.HeldSince)},
