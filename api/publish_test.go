@@ -194,6 +194,8 @@ func TestAFaultyEventIsNamedByItsPlaceAndNothingIsTaken(t *testing.T) {
 		{"application/json", `{"type":"x","id":"a\tb"}`, "body.id", 422},
 		{"application/json", `{"type":"x","time":"2026-11-20T12:00:00+24:00"}`, "body.time", 422},
 		{"application/json", `{"type":"x","time":"2026-11-20T12:00:00+23:60"}`, "body.time", 422},
+		{"application/json", `{"type":"x","time":"9999-12-31T23:59:59-23:59"}`, "body.time", 422},
+		{"application/json", `{"type":"x","time":"0000-01-01T00:00:00+23:59"}`, "body.time", 422},
 		{"application/json", `{"type":"x","time":"2026-11-20T1:00:00Z"}`, "body.time", 422},
 		{"application/json", `{"type":"x","time":"2026-11-20T12:00:00,5Z"}`, "body.time", 422},
 		{"application/json", `{"type":"x","subject":"` + strings.Repeat("a", 1025) + `"}`, "body.subject", 422},

@@ -288,8 +288,13 @@ func (r *eventReader) time(name string, value json.RawMessage) string {
 	if !ok {
 		return ""
 	}
-	if _, err := time.Parse(time.RFC3339Nano, text); err != nil || len(text) > 64 || !timeForm.MatchString(text) {
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil || len(text) > 64 || !timeForm.MatchString(text) {
 		r.fault(name, "must be a time by RFC 3339, such as 2026-11-20T12:00:00Z")
+		return ""
+	}
+	if year := at.UTC().Year(); year < 0 || year > 9999 { // RFC 3339 has none for others
+		r.fault(name, "must be in one of the years 0 to 9999, in UTC")
 		return ""
 	}
 	return text
