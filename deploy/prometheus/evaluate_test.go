@@ -159,38 +159,40 @@ func summarize(t *testing.T, r rule, s promql.Sample) {
 	}
 }
 
+// wellSeries are what an installation shows that does well, each from its first minute on.
+const wellSeries = `up 1
+process_start_time_seconds -86400
+rowcall_build_info{version="1"} 1
+rowcall_store_up 1
+rowcall_log_bytes 10
+rowcall_log_max_bytes 1000
+rowcall_source_lag_bytes{source="main"} 4096
+rowcall_source_lag_seconds{source="main"} 0.1
+rowcall_source_state{source="main",state="streaming"} 1
+rowcall_source_state{source="main",state="gap"} 0
+rowcall_source_state{source="main",state="refused"} 0
+rowcall_source_state{source="main",state="waiting"} 0
+rowcall_append_seconds_bucket{le="0.1"} 0+60
+rowcall_append_seconds_bucket{le="5"} 0+60
+rowcall_append_seconds_bucket{le="+Inf"} 0+60
+rowcall_endpoint_health{subscription="sub_a",state="healthy"} 1
+rowcall_oldest_undelivered_seconds{subscription="sub_a"} 0
+rowcall_attempts_total{outcome="delivered",reason=""} 0+60
+rowcall_attempts_total{outcome="blocked",reason="blocked"} 0
+rowcall_attempts_total{outcome="failed",reason="local_resource"} 0
+rowcall_attempts_unrecorded_total 0
+rowcall_given_up_events_total{then="dead-letter",reason="log_full"} 0
+rowcall_given_up_events_total{then="drop",reason="hold_limit_age"} 0
+rowcall_dead_range_dropped_events_total 0
+rowcall_dead_letters_total{reason="rejected"} 0`
+
 // well is an instance in which all is well, for so many minutes, by its target's
 // labels: up for a day before the first of them. What is given in its place stands
 // for the series of that name.
 func well(target string, minutes int, instead ...string) []string {
 	series := map[string]string{}
-	for name, values := range map[string]string{
-		`up`:                                                                  "1",
-		`process_start_time_seconds`:                                          "-86400",
-		`rowcall_build_info{version="1"}`:                                     "1",
-		`rowcall_store_up`:                                                    "1",
-		`rowcall_log_bytes`:                                                   "10",
-		`rowcall_log_max_bytes`:                                               "1000",
-		`rowcall_source_lag_bytes{source="main"}`:                             "4096",
-		`rowcall_source_lag_seconds{source="main"}`:                           "0.1",
-		`rowcall_source_state{source="main",state="streaming"}`:               "1",
-		`rowcall_source_state{source="main",state="gap"}`:                     "0",
-		`rowcall_source_state{source="main",state="refused"}`:                 "0",
-		`rowcall_source_state{source="main",state="waiting"}`:                 "0",
-		`rowcall_append_seconds_bucket{le="0.1"}`:                             "0+60",
-		`rowcall_append_seconds_bucket{le="5"}`:                               "0+60",
-		`rowcall_append_seconds_bucket{le="+Inf"}`:                            "0+60",
-		`rowcall_endpoint_health{subscription="sub_a",state="healthy"}`:       "1",
-		`rowcall_oldest_undelivered_seconds{subscription="sub_a"}`:            "0",
-		`rowcall_attempts_total{outcome="delivered",reason=""}`:               "0+60",
-		`rowcall_attempts_total{outcome="blocked",reason="blocked"}`:          "0",
-		`rowcall_attempts_total{outcome="failed",reason="local_resource"}`:    "0",
-		`rowcall_attempts_unrecorded_total`:                                   "0",
-		`rowcall_given_up_events_total{then="dead-letter",reason="log_full"}`: "0",
-		`rowcall_given_up_events_total{then="drop",reason="hold_limit_age"}`:  "0",
-		`rowcall_dead_range_dropped_events_total`:                             "0",
-		`rowcall_dead_letters_total{reason="rejected"}`:                       "0",
-	} {
+	for line := range strings.Lines(wellSeries) {
+		name, values, _ := strings.Cut(strings.TrimSpace(line), " ")
 		series[name] = fmt.Sprintf("%sx%d", values, minutes)
 	}
 	for _, text := range instead {
