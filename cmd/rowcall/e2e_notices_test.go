@@ -96,7 +96,7 @@ func TestNoticesReachWhoNamesThemAndNobodyElse(t *testing.T) {
 	waitFor(t, 30*time.Second, "a subscription says that it waits at the gap", func() bool {
 		return strings.Contains(call(t, env, "subscriptions", "health", "all").stdout, "held because   gap")
 	}, func() string { return call(t, env, "subscriptions", "health", "all").stdout }, w.gateway.tail)
-	if got := call(t, env, "sources", "accept-gap", "main"); got.code != exitFailed || !strings.Contains(got.stderr, "may be missing") || !strings.Contains(got.stderr, "--yes") {
+	if got := call(t, env, "sources", "accept-gap", "main"); got.code != exitUsage || !strings.Contains(got.stderr, "may be missing") || !strings.Contains(got.stderr, "--yes") {
 		t.Errorf("%+v: it accepts without being asked", got)
 	}
 	before := len(all.Deliveries())
