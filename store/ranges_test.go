@@ -132,6 +132,7 @@ FROM generate_series(1, $4::int) i`, noon, int(lanes["busy"].ID), int(lanes["qui
 	}
 	// Over the quiet time since, and as far as the counts reach, it is one look.
 	w.exec(`INSERT INTO rowcall.attempt_counts (step, lane, at, took, delivered, failed) VALUES (900, 0, $1, 1, 6000, 2000)`, noon)
+	w.exec(`UPDATE rowcall.attempts_counted SET at = clock_timestamp()`)
 	found, next, err := s.Attempts(t.Context(), store.AttemptFilter{Labels: team("quiet")}, 100, time.Nanosecond)
 	if err != nil || len(found) != 3 || !next.At.Before(noon) {
 		t.Errorf("at once: %d found, next %v, error %v", len(found), next, err)
