@@ -168,7 +168,7 @@ func deliveryList() list {
 	return list{
 		name: "deliveries", path: "/v1/deliveries", positions: depths(func(n int64) string { return number(n) + ".1" }),
 		filters: []filter{
-			{name: "subscription"}, {name: "state"}, {name: "reason"}, {name: "status", unset: "0"}, {name: "type"}, {name: "key"}, {name: "filter"}, {name: "since"}, {name: "until"},
+			{name: "subscription"}, {name: "state"}, {name: "reason"}, {name: "status", unset: "0"}, {name: "type"}, {name: "key"}, {name: "event"}, {name: "filter"}, {name: "since"}, {name: "until"},
 		},
 	}
 }
