@@ -93,7 +93,7 @@ func showEndpointHealth(sub *subscriptions.Subscription, backlog *store.Backlog,
 	}
 	if hold := holdShown(sub, backlog, open); hold != "" {
 		out.Hold, out.HeldSince, out.HoldError = new(hold), optionalTime(h.HeldSince), optionalText(h.HoldError)
-		if h.HeldSince.IsZero() {
+		if hold == conditionGap && h.HeldSince.IsZero() {
 			out.HeldSince = optionalTime(backlog.GapSince)
 		}
 	}

@@ -331,6 +331,7 @@ func TestSourcesAreShownAndAGapIsAccepted(t *testing.T) {
 	// A subscription that has had all up to it waits there, and says so.
 	id, _ := w.subscribe("orders", `"start":"earliest"`)["id"].(string)
 	w.settle(id)
+	w.exec(`UPDATE rowcall.cursors SET "offset" = (SELECT marker FROM rowcall.gaps)`)
 	waits := func(want bool) {
 		t.Helper()
 		condition, hold, since := "healthy", `"hold":null`, "null"

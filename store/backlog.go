@@ -57,11 +57,11 @@ type heldRows struct {
 const (
 	backlogsSQL = `
 SELECT c.lane, c.subscription, ` + effectiveCursor + `, coalesce(c.health, '{}'), coalesce(s.spec->'events', '[]'),
-  CASE WHEN ` + effectiveCursor + ` >= g.marker THEN g.at END
+  g.at
 FROM rowcall.cursors c
 JOIN rowcall.subscriptions s ON s.id = c.subscription
 LEFT JOIN rowcall.leases l ON l.instance = c.owner
-LEFT JOIN (SELECT marker, at FROM rowcall.gaps WHERE accepted_at IS NULL ORDER BY marker LIMIT 1) g ON true
+LEFT JOIN rowcall.gaps g ON g.accepted_at IS NULL AND g.marker = ` + effectiveCursor + `
 WHERE c.replay IS NULL AND ($1 = '' OR c.subscription = $1)
 ORDER BY c.lane`
 	heldRowsSQL = `
@@ -83,9 +83,8 @@ SELECT "offset", (event->>'time')::bigint FROM rowcall.deliveries WHERE "offset"
 )
 
 // Backlogs returns what every subscription owes, by lane; of replays, deliveries
-// alone count. Deliveries are
-// remembered: beyond 50,000 deliveries their numbers may be 15 seconds old, and more
-// where it takes over a second to count them.
+// alone count. These are remembered: beyond 50,000 of them their numbers may be 15
+// seconds old, and more where it takes over a second to count them.
 func (s *Store) Backlogs(ctx context.Context) ([]Backlog, error) {
 	found, err := s.readBacklogs(ctx, "")
 	if err != nil {

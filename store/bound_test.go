@@ -110,12 +110,20 @@ func TestTheBoundOfTheLogAsksNothingOfLanesAtAGap(t *testing.T) {
 		}
 	}
 	asked("before the marker", 0)
+	if n := one[int](w, `SELECT max(must_pass)::int FROM rowcall.cursors`); n != 0 {
+		t.Errorf("its owner is not told, but it is asked to pass %d", n)
+	}
 	settle(t, s, store.Settlement{Lanes: []store.LaneSettlement{{Lane: lane.ID, Epoch: lane.Epoch, Cursor: marker}}})
 	asked("at the marker", 0)
 	backlog, err := s.Backlog(t.Context(), lane.Subscription.ID)
 	if err != nil || backlog.GapSince.IsZero() {
 		t.Errorf("%+v, error %v: it stands at a gap", backlog, err)
 	}
+	w.exec(`UPDATE rowcall.cursors SET "offset" = $1`, int64(marker)+1) // of a subscription that was made since
+	if backlog, err = s.Backlog(t.Context(), lane.Subscription.ID); err != nil || !backlog.GapSince.IsZero() {
+		t.Errorf("%+v, error %v: it stands behind the gap", backlog, err)
+	}
+	w.exec(`UPDATE rowcall.cursors SET "offset" = $1`, int64(marker))
 	w.exec(`UPDATE rowcall.cursors SET must_pass = $1`, int64(past)) // asked for before the gap was found
 	asked("at the marker", 0)
 	if n, err := s.AcceptGaps(t.Context(), "shop", "ann"); err != nil || n != 1 {

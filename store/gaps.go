@@ -101,7 +101,7 @@ UPDATE rowcall.sources SET state = 'starting', reason = '', hint = '', updated_a
 WHERE id = $1 AND state = 'gap'`
 
 // AcceptGaps accepts every open gap of a source: lanes go on past the markers, and
-// the log's bound has none of them give up anything before boundGrace has passed.
+// the log's bound has none of them give up anything for a while: see maxGrace.
 // It returns how many there were. ErrNotFound where there is no such source.
 func (s *Store) AcceptGaps(ctx context.Context, name, actor string) (int, error) {
 	var accepted int
